@@ -1,0 +1,126 @@
+"""What a method needs from experience (BatchSpec) and what it gets (Batch).
+
+Shapes: B batch, T offsets, S frame stack, C colour channels, H W pixels, A action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """The window of experience that a method needs around each anchor row.
+
+    Attributes:
+        offsets: agent steps relative to the anchor, ascending; ``(0, 1)`` is a transition, ``range(50)`` a sequence.
+        fields: names of the store's fields ("image", "action", "reward", "terminal", "state", "camera:2", ...).
+            "action" and "reward" at offset t are those that *led to* row t.
+        views: independently augmented copies of every image.
+        n_step: 0 for none; n >= 1 adds the n-step return and discount from the anchor, and offset n to the window.
+        crossing: "forbid" draws only anchors whose whole window lies inside one episode; "mask" draws any anchor,
+            repeats the nearest row of the episode and marks it in ``Batch.valid``.
+    """
+
+    offsets: tuple[int, ...] = (0,)
+    fields: frozenset[str] = frozenset({"image"})
+    views: int = 1
+    n_step: int = 0
+    crossing: Literal["forbid", "mask"] = "forbid"
+
+    def __post_init__(self) -> None:
+        window = set(self.offsets) | ({0, self.n_step} if self.n_step else set())
+        object.__setattr__(self, "offsets", tuple(sorted(window)))
+        if not self.offsets:
+            raise ValueError("BatchSpec.offsets is empty: name at least offset 0")
+        if self.n_step < 0 or self.views < 1:
+            raise ValueError(f"BatchSpec needs n_step >= 0 and views >= 1, got {self.n_step} and {self.views}")
+
+    def union(self, other: BatchSpec) -> BatchSpec:
+        """The smallest spec that serves both; masks win over forbidding, because a mask can be read as either."""
+        if self.n_step and other.n_step and self.n_step != other.n_step:
+            raise ValueError(f"two methods ask for different n-step returns: {self.n_step} and {other.n_step}")
+        return BatchSpec(
+            offsets=self.offsets + other.offsets,
+            fields=self.fields | other.fields,
+            views=max(self.views, other.views),
+            n_step=self.n_step or other.n_step,
+            crossing="mask" if "mask" in (self.crossing, other.crossing) else "forbid",
+        )
+
+    def check(self, provides: frozenset[str], source: str, who: str) -> None:
+        """Raise ValueError, saying what is missing and what to do, unless ``source`` provides every field.
+
+        Args:
+            provides: field names that the store or source offers.
+            source: its name, for the message.
+            who: the method that asks, for the message.
+        """
+        missing = sorted(self.fields - provides)
+        if not missing:
+            return
+        advice = "choose an objective that needs only " + ", ".join(sorted(provides))
+        if set(missing) <= {"action", "reward"}:
+            advice = "use an action-free objective, or record the data with its actions and rewards"
+        raise ValueError(
+            f"{who} needs {', '.join(repr(m) for m in missing)}, but {source} provides only "
+            f"{', '.join(sorted(provides))}: {advice}"
+        )
+
+
+@dataclass
+class Batch:
+    """One batch cut from a store.
+
+    Attributes:
+        images: one tensor per view, each uint8 or float in 0..255, [B, T, S*C, H, W].
+        offsets: the T offsets, ascending.
+        valid: bool [B, T]; False where the offset left the anchor's episode (only with crossing="mask").
+        fields: further fields by name, each [B, T, ...].
+        n_step_return: float32 [B, 1] sum of discounted rewards over n steps from the anchor, or None.
+        n_step_discount: float32 [B, 1] discount that multiplies the value of the row at offset n, or None.
+    """
+
+    images: list[Tensor]
+    offsets: tuple[int, ...]
+    valid: Tensor
+    fields: dict[str, Tensor] = field(default_factory=dict)
+    n_step_return: Tensor | None = None
+    n_step_discount: Tensor | None = None
+
+    def image(self, offset: int = 0, view: int = 0) -> Tensor:
+        """Stacked frames at one offset, [B, S*C, H, W]."""
+        return self.images[view][:, self._column(offset)]
+
+    def at(self, name: str, offset: int = 0) -> Tensor:
+        """Field ``name`` at one offset, [B, ...]."""
+        if name not in self.fields:
+            raise KeyError(f"this batch has no field {name!r}; it has {', '.join(sorted(self.fields)) or 'none'}")
+        return self.fields[name][:, self._column(offset)]
+
+    def with_images(self, images: list[Tensor]) -> Batch:
+        """The same batch with other (augmented) images, one tensor per view."""
+        return replace(self, images=images)
+
+    def to(self, device: torch.device) -> Batch:
+        """Move every tensor; uint8 images stay uint8 so that little crosses the bus."""
+
+        def move(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        return Batch(
+            images=[image.to(device, non_blocking=True) for image in self.images],
+            offsets=self.offsets,
+            valid=self.valid.to(device, non_blocking=True),
+            fields={name: value.to(device, non_blocking=True) for name, value in self.fields.items()},
+            n_step_return=move(self.n_step_return),
+            n_step_discount=move(self.n_step_discount),
+        )
+
+    def _column(self, offset: int) -> int:
+        if offset not in self.offsets:
+            raise KeyError(f"offset {offset} is not in this batch; it has {self.offsets}")
+        return self.offsets.index(offset)

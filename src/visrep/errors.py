@@ -1,0 +1,18 @@
+"""Errors that are the user's to mend: shown as one message, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something in the command, the configuration, the files or the machine: the message says what, where and the fix."""
+
+
+def nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
+    """The names most like ``word``, best first; substring matches count as near."""
+    pool = sorted(set(words))
+    close = difflib.get_close_matches(word, pool, n=count, cutoff=0.5)
+    contained = [w for w in pool if word and (word in w or w in word)]
+    return list(dict.fromkeys(close + contained))[:count]

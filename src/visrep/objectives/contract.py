@@ -1,0 +1,141 @@
+"""One method, one file, one class: what a representation objective is, and what it may additionally offer.
+
+Shapes: B batch, D features, A action, E whatever an objective compares novelty in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+from torch import Generator, Tensor, nn
+
+from visrep.data.batch import Batch, BatchSpec
+from visrep.encoders.contract import Encoder
+
+
+class ObjectiveConfig(BaseModel):
+    """Base of a method's own settings; they are top-level keys on the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Loss(NamedTuple):
+    """What one forward pass of an objective returns.
+
+    Attributes:
+        total: 0-d tensor to back-propagate.
+        parts: named 0-d detached tensors for the log, never read inside the step.
+        outputs: named tensors that diagnostics or the policy may reuse.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor] = {}  # noqa: RUF012  (read-only default of a NamedTuple)
+    outputs: dict[str, Tensor] = {}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Features around one action, all without gradient.
+
+    Attributes:
+        features: [B, D] of the observation before the action.
+        action: [B, A].
+        next_features: [B, D] of the observation after it (n steps after it with n-step returns).
+    """
+
+    features: Tensor
+    action: Tensor
+    next_features: Tensor
+
+
+class Objective(nn.Module):
+    """A representation-learning method: the batch it needs, its loss, what happens after a step.
+
+    It owns its heads and target copies. It does not own the encoder (``parameters()`` leaves it out), an optimiser,
+    a loop, a logger or a device; it never calls ``backward`` or ``item``.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[ObjectiveConfig]]
+
+    def __init__(self, encoder: Encoder, action_dim: int) -> None:
+        super().__init__()
+        # A tuple hides the encoder from nn.Module's registration: it is shared, not owned.
+        self._shared = (encoder,)
+        self.action_dim = action_dim
+
+    @property
+    def encoder(self) -> Encoder:
+        """The shared encoder that this objective trains."""
+        return self._shared[0]
+
+    def needs(self) -> BatchSpec:
+        """The batch that ``forward`` takes."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Loss:
+        """Loss of one augmented batch that lies on the right device."""
+        raise NotImplementedError
+
+    def after_update(self) -> None:
+        """Move EMA copies after the optimiser's step. Default: nothing."""
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Named 0-d tensors about the objective's state (e.g. prototype usage entropy), for the log. Default: none."""
+        return {}
+
+
+@runtime_checkable
+class Novelty(Protocol):
+    """An objective that pays exploration. Values are pure; what changes state is explicit.
+
+    A caller does, in this order and without gradient: ``e = embed(transition)``, ``remember(e, generator)``,
+    ``reward = novelty(e)``.
+    """
+
+    def embed(self, transition: Transition) -> Tensor:
+        """What novelty is judged by, [B, E] (unit projections, prediction errors, ...). Pure."""
+        ...
+
+    def remember(self, embedding: Tensor, generator: Generator | None = None) -> None:
+        """Take a batch into the memory (queue, running moments) that ``novelty`` compares with."""
+        ...
+
+    def novelty(self, embedding: Tensor) -> Tensor:
+        """Intrinsic reward [B, 1]. Pure: calling it twice gives the same answer."""
+        ...
+
+
+O_ = TypeVar("O_", bound=type[Objective])
+
+
+@dataclass
+class Registry:
+    """Objectives by name; the command line, the docs table and the contract tests enumerate it."""
+
+    classes: dict[str, type[Objective]] = field(default_factory=dict)
+
+    def register(self, name: str) -> Callable[[O_], O_]:
+        """Class decorator: make an objective known under ``name`` (the value of the key ``method``)."""
+
+        def add(cls: O_) -> O_:
+            if name in self.classes:
+                raise ValueError(f"objective {name!r} is registered twice: {self.classes[name]} and {cls}")
+            cls.name = name
+            self.classes[name] = cls
+            return cls
+
+        return add
+
+    def build(self, name: str, encoder: Encoder, action_dim: int, config: ObjectiveConfig) -> Objective:
+        """Make an objective on a shared encoder."""
+        if name not in self.classes:
+            raise ValueError(f"unknown method {name!r}; known: {', '.join(sorted(self.classes))}")
+        arguments: dict[str, Any] = {"encoder": encoder, "action_dim": action_dim, "config": config}
+        return self.classes[name](**arguments)
+
+
+OBJECTIVES = Registry()
