@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+
 @dataclass(frozen=True)
 class BatchSpec:
     """The window of experience that a method needs around each anchor row.

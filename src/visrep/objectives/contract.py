@@ -60,6 +60,7 @@ class Objective(nn.Module):
 
     name: ClassVar[str]
     Config: ClassVar[type[ObjectiveConfig]]
+    trains_encoder: ClassVar[bool] = True  # False: its loss sends the encoder no gradient (RND)
 
     def __init__(self, encoder: Encoder, action_dim: int) -> None:
         super().__init__()

@@ -1,0 +1,7 @@
+"""Actor-critics on features. Importing the package registers every policy in it."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -49,8 +49,11 @@ class PolicyNoise:
     @staticmethod
     def draw(action: Tensor, generator: Generator | None) -> PolicyNoise:
         """Two fresh draws of the action's shape, on its device."""
-        options = {"generator": generator, "device": action.device, "dtype": action.dtype}
-        return PolicyNoise(torch.randn(action.shape, **options), torch.randn(action.shape, **options))
+
+        def normal() -> Tensor:
+            return torch.randn(action.shape, generator=generator, device=action.device, dtype=action.dtype)
+
+        return PolicyNoise(normal(), normal())
 
 
 class Policy(nn.Module):

@@ -1,0 +1,152 @@
+"""Settings of a run that belong to no method and no policy: each key, its default, its bounds, what it means.
+
+Keys, defaults and units are those of the public Proto-RL configuration where it has them (agent steps unless the
+description says otherwise); its nested keys moved to the top level under their own names. The sections below are the
+headings of ``--help`` and of docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class TaskFields(_Section):
+    """The task"""
+
+    env: str = Field("cheetah_run", min_length=1, description="environment: a DeepMind Control name, or suite/name")
+    frame_stack: Count = Field(3, description="frames per observation; at an episode's start the first one repeats")
+    action_repeat: Count = Field(2, description="env frames per agent step; rewards are summed")
+    image_size: int = Field(84, ge=8, description="height and width of the rendered image, pixels")
+    camera: int | None = Field(None, ge=-1, description="camera id; none = the environment's usual one")
+    render: Literal["auto", "warp", "egl", "osmesa"] = Field(
+        "auto", description="MuJoCo renderer; auto takes EGL on an NVIDIA device and warp otherwise"
+    )
+    num_envs: Count = Field(1, description="environments stepped in parallel, each in a process of its own")
+    seed: CountOrZero = Field(1, description="seed of everything random in the run")
+
+
+class LengthFields(_Section):
+    """Length of the run"""
+
+    num_train_steps: Count = Field(500_000, description="TOTAL agent steps, the reward-free phase included")
+    num_expl_steps: CountOrZero = Field(250_000, description="agent steps of the reward-free phase")
+    num_random_steps: CountOrZero = Field(1_000, description="first agent steps, acted uniformly at random")
+    num_seed_steps: CountOrZero = Field(1_000, description="transitions in the replay store before the first update")
+    eval_frequency: Count = Field(50_000, description="agent steps between evaluations; step 0 is evaluated too")
+    num_eval_episodes: CountOrZero = Field(10, description="episodes per evaluation; 0 = no evaluation")
+
+
+class MethodFields(_Section):
+    """What is learned, and from what"""
+
+    method: str = Field(
+        "proto", description="pre-training objective; random = none, act uniformly; none = no reward-free phase"
+    )
+    policy: str = Field("sac", description="actor-critic that acts and learns on the encoder's features")
+    encoder_gradient: Literal["objective", "critic", "both", "none"] = Field(
+        "objective", description="whose loss trains the encoder where it is not frozen"
+    )
+    encoder_kind: str = Field("proto", description="registered encoder architecture")
+    encoder_channels: Count = Field(32, description="channels of each convolution")
+    encoder_offset: float = Field(
+        0.0, allow_inf_nan=False, description="subtracted after dividing by 255; DrQ-v2 uses 0.5"
+    )
+    intr_coef: NotNegative = Field(0.2, description="weight of the intrinsic reward in the task phase; 0 = bonus off")
+    intr_reward_norm: Literal["none", "mean"] = Field(
+        "none", description="mean divides the intrinsic reward by its running mean"
+    )
+    transfer: Literal["frozen", "finetune", "scratch"] = Field(
+        "frozen", description="the encoder in the task phase: frozen, trained further, or re-initialised"
+    )
+    keep: tuple[Literal["actor", "critic", "alpha"], ...] = Field(
+        ("actor",), description="parts of the exploration policy that the task phase starts from, e.g. actor,critic"
+    )
+    encoder: str | None = Field(None, description="pre-trained encoder: a run directory or an encoder.safetensors")
+    load_pretrained: bool = Field(
+        False, description="take the exploration phase from a finished run under pretrained_dir; needs num_expl_steps=0"
+    )
+    pretrained_step: CountOrZero = Field(250_000, description="agent step of the saved exploration agent to load")
+    pretrained_dir: str | None = Field(None, description="folders to look in for that run, separated by colons")
+
+
+class UpdateFields(_Section):
+    """Optimisation"""
+
+    lr: Positive = Field(1e-4, description="learning rate of every Adam optimiser")
+    batch_size: Count = Field(512, description="transitions per update")
+    discount: float = Field(0.99, ge=0, le=1, description="discount per agent step")
+    n_step: Count = Field(1, description="rewards summed before bootstrapping")
+    updates_per_agent_step: NotNegative = Field(
+        1.0, description="updates per agent step, over all environments together; 0.5 = one every second step"
+    )
+    encoder_update_frequency: Count = Field(2, description="updates per step of the objective and its EMA")
+    replay_buffer_capacity: Count = Field(100_000, description="transitions kept; the oldest are overwritten")
+
+
+class MachineFields(_Section):
+    """The machine"""
+
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:<index> or mps"
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of the learner; none = torch's own choice")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 runs convolutions and layers under autocast")
+    compile: Literal["off", "on", "cudagraphs"] = Field("off", description="torch.compile, with CUDA graphs or without")
+    storage: Literal["ram", "disk", "device"] = Field(
+        "ram", description="where the replay store lives; disk = memory-mapped in the run directory"
+    )
+
+
+class OutputFields(_Section):
+    """What the run leaves, and how it resumes"""
+
+    experiment: str = Field("bench", description="a name of your own, kept in config.yaml")
+    run_dir: str | None = Field(None, description="run directory; none = exp_local/YYYY.MM.DD/HHMMSS_<overrides>")
+    resume: Literal["auto", "previous", "never"] = Field(
+        "auto",
+        description="auto continues from the newest checkpoint in run_dir, previous from the one before it; "
+        "never refuses a directory that holds a run",
+    )
+    checkpoint_frequency: Count = Field(10_000, description="agent steps between checkpoints")
+    log_frequency_step: Count = Field(10_000, description="agent steps between rows of metrics.jsonl")
+    log_save_tb: bool = Field(True, description="write TensorBoard events to tb/")
+    save_video: bool = Field(True, description="write video/<agent_step>.mp4 at each evaluation")
+    save_model: bool = Field(False, description="write model/{expl,task}_agent_<agent_step>.safetensors")
+    save_frequency: Count = Field(10_000, description="agent steps between those model files")
+    save_buffer: bool = Field(False, description="leave the replay store in buffer/ when the run ends")
+    save_pixels: bool = Field(False, description="accepted for compatibility; the store always keeps pixels")
+
+
+SECTIONS: tuple[type[_Section], ...] = (
+    TaskFields, LengthFields, MethodFields, UpdateFields, MachineFields, OutputFields
+)  # fmt: skip
+
+
+class RunConfig(TaskFields, LengthFields, MethodFields, UpdateFields, MachineFields, OutputFields):
+    """Every setting of a run outside the method's and the policy's own Config."""
+
+    @field_validator("camera", "threads", "encoder", "pretrained_dir", "run_dir", mode="before")
+    @classmethod
+    def _none(cls, value: Any) -> Any:
+        return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        # "actor,critic" and "none" are what one types; a list is what config.yaml holds.
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "")):
+            return ()
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        # Sorted, so that the order of typing is no difference between two configurations.
+        return tuple(sorted({str(part) for part in parts})) if isinstance(parts, list | tuple) else parts

@@ -1,0 +1,280 @@
+"""FrameStore: every frame once, as rows in a ring per lane, in RAM, in memory-mapped files or on a device.
+
+Row t holds (frame_t, the action that led to it, the reward that came with it, is_first, terminal, is_last). First
+rows have zero action and reward. A transition is two neighbouring rows of one episode. Time limits set is_last, not
+terminal.
+
+Shapes: n rows added at once, A action values, C colour channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from visrep.data.columns import Column, ColumnSpec, Index
+from visrep.data.mirror import Mirror
+from visrep.data.ring import Rings
+
+FIRST, TERMINAL, LAST = 1, 2, 4
+FIXED_FIELDS = frozenset({"image", "action", "reward", "terminal"})
+RESERVED = FIXED_FIELDS | {"flags", "episode_step", "is_first", "is_last", "crc"}
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """What one row holds.
+
+    Attributes:
+        frame_shape: (C, H, W) of one uint8 frame.
+        action_dim: values per action (1 for a discrete action).
+        side: further float32 channels by name with the shape of one row, e.g. ``{"state": (4,)}``.
+        action_dtype: NumPy name; "float32" for continuous, "int64" for discrete actions.
+    """
+
+    frame_shape: tuple[int, int, int]
+    action_dim: int
+    side: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    action_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        taken = sorted(set(self.side) & RESERVED)
+        if taken:
+            raise ValueError(f"side channels may not be called {', '.join(taken)}: these names are taken")
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Field names that a BatchSpec may ask for."""
+        return FIXED_FIELDS | frozenset(self.side)
+
+    def columns(self) -> list[ColumnSpec]:
+        """The stored fields of a row, in the order in which checksums read them."""
+        return [
+            ColumnSpec("image", self.frame_shape, "uint8"),
+            ColumnSpec("action", (self.action_dim,), self.action_dtype),
+            ColumnSpec("reward", (1,), "float32"),
+            ColumnSpec("flags", (1,), "uint8"),
+            ColumnSpec("episode_step", (1,), "int32"),
+            *(ColumnSpec(name, tuple(shape), "float32") for name, shape in sorted(self.side.items())),
+        ]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row in memory."""
+        return sum(column.row_bytes for column in self.columns())
+
+
+class FrameStore:
+    """Rows of experience of several lanes (parallel environments), the newest ``ceil(capacity / lanes)`` per lane.
+
+    "ram" and "device" keep exactly that many rows per lane in memory; ``save`` mirrors them to files. "disk" keeps the
+    rows in those files from the start, memory-mapped. On disk every lane has ``2 * slack`` rows more, so that
+    what is written after a save never overwrites a row that this save, or the one before it, refers to.
+    """
+
+    def __init__(
+        self,
+        spec: StoreSpec,
+        capacity: int,
+        lanes: int = 1,
+        slack: int = 0,
+        storage: Literal["ram", "disk", "device"] = "ram",
+        path: Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Allocate an empty store.
+
+        Args:
+            spec: what a row holds.
+            capacity: rows over all lanes.
+            lanes: parallel environments that feed the store.
+            slack: the most rows per lane that are added between two calls of ``save``; 0 if it is never saved (or
+                saved, but never overwrites).
+            storage: where rows live.
+            path: folder of the memory-mapped files; needed for "disk" only. Files of another layout are refused.
+            device: torch device of the rows; used by "device" only.
+        """
+        if storage == "disk" and path is None:
+            raise ValueError("storage=disk needs a folder: pass path=")
+        self.spec = spec
+        self.capacity = capacity
+        self.lanes = lanes
+        self.storage = storage
+        window = -(-capacity // max(lanes, 1))
+        self.mirror = Mirror(spec.columns(), lanes, window, slack)
+        self.rings = Rings(lanes, window, self.mirror.rings.ring if storage == "disk" else window)
+        self.device = torch.device(device) if storage == "device" else torch.device("cpu")
+        memory = self.mirror.attach(path) if storage == "disk" and path is not None else {}
+        positions = lanes * self.rings.ring
+        self.columns = {
+            column.name: Column(column, positions, self._column_device(column.name), memory.get(column.name))
+            for column in spec.columns()
+        }
+        self.transitions = 0
+        self.version = 0  # grows with every change; caches compare it
+        self._ended = np.ones(lanes, bool)  # the next row of this lane must be a first row
+
+    def _column_device(self, name: str) -> torch.device | None:
+        # Anchors are drawn on the host, so episode_step stays there.
+        return self.device if self.storage == "device" and name != "episode_step" else None
+
+    @property
+    def rows(self) -> int:
+        """Readable rows over all lanes."""
+        return int(self.rings.sizes.sum())
+
+    @property
+    def nbytes_per_row(self) -> int:
+        """Bytes that one row occupies, its checksum on disk included."""
+        return self.spec.row_bytes + 4
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows in memory (or in the files, for "disk") when full."""
+        return self.nbytes_per_row * self.lanes * self.rings.ring
+
+    @property
+    def episode_steps(self) -> NDArray[np.int32]:
+        """Rows since is_first, by position, int32 [lanes * ring]."""
+        host = self.columns["episode_step"].host
+        assert host is not None
+        return host[:, 0].view(np.int32)
+
+    def add(
+        self,
+        lanes: ArrayLike,
+        frames: NDArray[np.uint8],
+        actions: ArrayLike,
+        rewards: ArrayLike,
+        is_first: ArrayLike,
+        terminal: ArrayLike,
+        is_last: ArrayLike,
+        side: dict[str, NDArray[np.floating]] | None = None,
+    ) -> None:
+        """Append at most one row per lane.
+
+        Args:
+            lanes: distinct lane numbers, [n].
+            frames: uint8 [n, C, H, W].
+            actions: [n, A]; zero in first rows.
+            rewards: [n]; zero in first rows.
+            is_first: [n]; the row begins an episode. It may cut an episode whose last row never came (a crash).
+            terminal: [n]; the episode's true end, no bootstrapping beyond it.
+            is_last: [n]; the episode ends here, by a terminal or a time limit.
+            side: the spec's side channels, each [n, ...].
+        """
+        lane = np.atleast_1d(np.asarray(lanes, np.int64))
+        first, term, last = (np.atleast_1d(np.asarray(flag, bool)) for flag in (is_first, terminal, is_last))
+        action = np.asarray(actions, self.spec.action_dtype).reshape(len(lane), self.spec.action_dim)
+        reward = np.asarray(rewards, np.float32).reshape(len(lane))
+        self._check(lane, frames, action, reward, first, side or {})
+        counts = self.rings.counts[lane]
+        self.mirror.protect(lane, counts)
+        previous = self.episode_steps[self.rings.positions(lane, counts - 1)]
+        episode_step = np.where(first, 0, previous + 1)
+        dropped = counts >= self.rings.window
+        behind = self.episode_steps[self.rings.positions(lane, counts - self.rings.window + 1)]
+        values: dict[str, NDArray[Any]] = {
+            "image": frames,
+            "action": action,
+            "reward": reward,
+            "flags": (first * FIRST | term * TERMINAL | last * LAST).astype(np.uint8),
+            "episode_step": episode_step,
+            **(side or {}),
+        }
+        positions = self.rings.positions(lane, counts)
+        for name, column in self.columns.items():
+            column.write(positions, values[name])
+        self.rings.counts[lane] += 1
+        self._ended[lane] = last
+        # A dropped row takes the transition to its successor with it.
+        self.transitions += int((~first).sum()) - int((dropped & (behind > 0)).sum())
+        self.version += 1
+
+    def _check(
+        self,
+        lane: Index,
+        frames: NDArray[np.uint8],
+        action: NDArray[np.generic],
+        reward: NDArray[np.float32],
+        first: NDArray[np.bool_],
+        side: dict[str, NDArray[np.floating]],
+    ) -> None:
+        if frames.shape != (len(lane), *self.spec.frame_shape) or frames.dtype != np.uint8:
+            raise ValueError(
+                f"the store takes uint8 frames [{len(lane)}, {', '.join(map(str, self.spec.frame_shape))}], "
+                f"got {frames.dtype} {list(frames.shape)}"
+            )
+        if len(np.unique(lane)) != len(lane) or lane.min() < 0 or lane.max() >= self.lanes:
+            raise ValueError(f"lanes must be distinct and below {self.lanes}, got {lane.tolist()}")
+        if (self._ended[lane] & ~first).any():
+            raise ValueError("a lane's first row, and the row after is_last, must be a first row (is_first=True)")
+        if action[first].any() or reward[first].any():
+            raise ValueError("first rows have no action and no reward: pass zeros")
+        if set(side) != set(self.spec.side):
+            raise ValueError(f"side channels are {sorted(self.spec.side)}, got {sorted(side)}")
+
+    def gather(self, name: str, positions: Tensor, out: Tensor | None = None) -> Tensor:
+        """Read one field at ring positions (see ``Rings.positions``).
+
+        Args:
+            name: a field of the spec ("image", "action", "reward", "terminal", side channels), or "is_first",
+                "is_last".
+            positions: int64 of any shape [...] on the store's device.
+            out: for "image" only: contiguous uint8 [..., C, H, W] to write into.
+
+        Returns:
+            [..., *row shape]: image uint8 [..., C, H, W], reward float32 [..., 1], terminal bool [..., 1], ...
+        """
+        flag = {"is_first": FIRST, "terminal": TERMINAL, "is_last": LAST}.get(name)
+        column = self.columns["flags" if flag else name]
+        flat = None if out is None else out.view(positions.numel(), -1)
+        values = column.gather(positions.reshape(-1), flat).view(*positions.shape, *column.spec.shape)
+        return values if flag is None else (values & flag) != 0
+
+    def read(self, name: str, lanes: ArrayLike, rows: ArrayLike) -> NDArray[Any]:
+        """Read one field by (lane, row number) as host memory [n, ...], for reports and tools.
+
+        Readable row numbers of lane l are ``store.rings.starts[l]`` up to ``store.rings.counts[l]``, oldest first.
+        """
+        lane, row = np.atleast_1d(np.asarray(lanes, np.int64)), np.atleast_1d(np.asarray(rows, np.int64))
+        if ((row < self.rings.starts[lane]) | (row >= self.rings.counts[lane])).any():
+            raise IndexError("a row was asked for that the store no longer or not yet holds")
+        positions = torch.from_numpy(self.rings.positions(lane, row)).to(self.device)
+        return np.asarray(self.gather(name, positions).cpu().numpy())
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the rows added since the last save to ``folder`` and return the state that ``load`` takes back.
+
+        The state is small and JSON-able; put it into the checkpoint. The files are complete for this state when this
+        returns, and stay complete for it and for the state before it whatever is written later, a kill included.
+        With storage "disk" the rows already lie in ``path`` and ``folder`` is not used.
+
+        Raises:
+            UserError: no space or no permission; the state saved last can still be loaded.
+        """
+        return self.mirror.save(folder, self.rings, self.columns)
+
+    def load(self, folder: Path, state: dict[str, Any]) -> None:
+        """Restore exactly the readable rows of the moment when ``save`` returned ``state``, checking every row.
+
+        Raises:
+            UserError: another layout, or missing, truncated or changed files.
+        """
+        self.mirror.load(folder, state, self.rings, self.columns)
+        steps = self.episode_steps
+        self.transitions = 0
+        for lane, (start, count) in enumerate(zip(self.rings.starts, self.rings.counts)):
+            inner = self.rings.positions(np.asarray(lane), np.arange(start + 1, count))
+            self.transitions += int((steps[inner] > 0).sum())
+        started = np.flatnonzero(self.rings.counts)
+        self._ended[:] = True
+        if len(started):
+            self._ended[started] = self.read("is_last", started, self.rings.counts[started] - 1)[:, 0]
+        self.version += 1

@@ -1,0 +1,110 @@
+"""The run directory: made once, locked while a run uses it, refused when it belongs to another configuration."""
+
+from __future__ import annotations
+
+import fcntl
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from visrep.checkpoint import write_atomic, write_json_atomic
+from visrep.config import Config, differing_keys
+from visrep.config_overrides import read_yaml
+from visrep.errors import UserError
+
+PACKAGES = ("visrep", "torch", "numpy", "gymnasium", "mujoco", "dm_control", "mujoco-warp")
+
+
+class RunDirectory:
+    """Paths of one run. Use as a context manager: the directory stays locked inside.
+
+    Args:
+        path: the folder; made when absent.
+        config: the run's configuration; compared with the ``config.yaml`` that may already lie there.
+
+    Raises:
+        UserError: the folder belongs to another configuration, is in use, holds other things, or cannot be written.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self._config = config
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> RunDirectory:
+        try:
+            for folder in (self.path, self.model, self.video, self.state):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self._settle_config()
+        except PermissionError as error:
+            raise UserError(f"cannot write to {error.filename}: choose another run_dir or change its permissions") from error
+        except OSError as error:
+            raise UserError(f"cannot use {self.path} as a run directory: {error.strerror or error}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def model(self) -> Path:
+        """Encoder file and agents."""
+        return self.path / "model"
+
+    @property
+    def video(self) -> Path:
+        """One mp4 per evaluation."""
+        return self.path / "video"
+
+    @property
+    def state(self) -> Path:
+        """Checkpoints and the stores' mirrors."""
+        return self.path / "state"
+
+    @property
+    def config_file(self) -> Path:
+        """Flat keys of the run."""
+        return self.path / "config.yaml"
+
+    def write_provenance(self, provenance: dict[str, Any]) -> None:
+        """Record what the run ran on: versions, device, environment fingerprint, command."""
+        write_json_atomic(self.path / "provenance.json", provenance)
+
+    def _take_lock(self) -> None:
+        self._lock = open(self.path / ".lock", "w", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{self.path} is in use by another running process: wait for it or choose another run_dir") from error
+
+    def _settle_config(self) -> None:
+        if not self.config_file.exists():
+            header = "# written by visrep; the same keys resume this run\n"
+            write_atomic(self.config_file, (header + self._config.to_yaml()).encode())
+            return
+        different = differing_keys(read_yaml(self.config_file), self._config.to_dict())
+        if different:
+            lines = "\n".join(f"  {key}: {old!r} there, {new!r} asked for" for key, old, new in different)
+            raise UserError(
+                f"{self.path} belongs to another configuration:\n{lines}\n"
+                "use the same values to resume it, or another run_dir for a new run"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers, for its provenance."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    """The command as typed, for provenance and reports."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

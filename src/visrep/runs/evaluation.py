@@ -1,0 +1,103 @@
+"""Evaluation episodes: the policy's mean action on the task's own reward, in environments of their own.
+
+Shapes: L lanes, C colour channels, H W pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from visrep.encoders.contract import Encoder
+from visrep.envs.vector import VectorEnv
+from visrep.policies.contract import Policy
+from visrep.runs.acting import FrameStacker, policy_actions
+
+
+@dataclass
+class Evaluation:
+    """Results of one evaluation.
+
+    Attributes:
+        returns: undiscounted extrinsic return of each episode.
+        success: share of successful episodes; None where the task does not define success.
+        frames: the first episode's frames, each uint8 [H, W, C].
+    """
+
+    returns: list[float]
+    success: float | None
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    @property
+    def mean_return(self) -> float:
+        """Mean over the episodes."""
+        return float(np.mean(self.returns))
+
+
+def evaluation_lanes(num_envs: int, episodes: int) -> int:
+    """Largest number of lanes up to ``num_envs`` that splits ``episodes`` evenly, so that every lane plays as many."""
+    return max(lanes for lanes in range(1, max(1, min(num_envs, episodes)) + 1) if episodes % lanes == 0)
+
+
+def evaluate(
+    envs: VectorEnv,
+    encoder: Encoder,
+    policy: Policy,
+    *,
+    frame_stack: int,
+    episodes: int,
+    agent_step: int,
+    first_episode: int,
+    device: torch.device,
+    precision: str,
+) -> Evaluation:
+    """Play ``episodes`` episodes with the evaluation action.
+
+    Args:
+        envs: evaluation environments; their episodes start at number ``first_episode`` in every lane.
+        encoder: images to features.
+        policy: acts on features.
+        frame_stack: frames per observation.
+        episodes: a multiple of the number of lanes.
+        agent_step: handed to the policy (schedules).
+        first_episode: number of each lane's first episode: evaluations at different times see different episodes, and a
+            resumed run sees the same ones as an uninterrupted run.
+        device: where the networks are.
+        precision: "fp32" or "bf16".
+    """
+    stacker = FrameStacker(envs.num_envs, envs.frame_shape, frame_stack)
+    first = envs.reset(episode=first_episode)
+    stacker.begin(first.lanes, first.frames)
+    left = np.full(envs.num_envs, episodes // envs.num_envs)
+    returns, successes = np.zeros(envs.num_envs), np.zeros(envs.num_envs, dtype=bool)
+    result = Evaluation(returns=[], success=None, frames=[_picture(first.frames[0])])
+    finished_successes: list[bool] = []
+    recording = True
+    while (left > 0).any():
+        step = envs.step(policy_actions(encoder, policy, stacker.frames, agent_step, device, precision, None))
+        stacker.push(step.lanes, step.frames)
+        returns[step.lanes] += step.reward
+        if step.success is not None:
+            successes[step.lanes] |= step.success
+        if recording and 0 in step.lanes:
+            result.frames.append(_picture(step.frames[list(step.lanes).index(0)]))
+        for lane in step.lanes[step.is_last]:
+            if left[lane] > 0:
+                result.returns.append(float(returns[lane]))
+                finished_successes.append(bool(successes[lane]))
+                left[lane] -= 1
+            recording = recording and lane != 0
+        if step.reset is not None:
+            lanes = step.reset.lanes
+            returns[lanes], successes[lanes] = 0.0, False
+            stacker.begin(lanes, step.reset.frames)
+    if step.success is not None:
+        result.success = float(np.mean(finished_successes))
+    return result
+
+
+def _picture(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(frame.transpose(1, 2, 0))  # [H, W, C]

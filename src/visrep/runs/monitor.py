@@ -1,0 +1,160 @@
+"""What a run tells while it goes: episodes, losses, intrinsic reward, coverage, speed, memory, and NaN as an error."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visrep.envs.vector import VectorStep
+from visrep.errors import UserError
+from visrep.log import MetricAccumulator, RunLog
+from visrep.runs.counters import Counters
+from visrep.runs.coverage import Coverage
+from visrep.runs.update import first_nonfinite
+
+NONFINITE_CHECK_UPDATES = 100
+
+
+class NonFiniteLoss(UserError):
+    """A loss or value became NaN or infinite; the last checkpoint is the last good state."""
+
+
+class Monitor:
+    """Collects what happened and writes it to the log; holds no part of the computation.
+
+    Args:
+        log: where rows go.
+        counters: where the run stands.
+        num_envs: lanes.
+        coverage: visit counts, or None where the environment offers no privileged state.
+        log_agent_steps: agent steps after which a metrics row is due, besides the one at each end of lane 0's episode.
+        device: where losses live; a CPU is checked for NaN at every update, a GPU every hundred (each check is a sync).
+    """
+
+    def __init__(
+        self,
+        log: RunLog,
+        counters: Counters,
+        num_envs: int,
+        coverage: Coverage | None,
+        log_agent_steps: int,
+        device: torch.device,
+    ) -> None:
+        self.log = log
+        self.counters = counters
+        self.coverage = coverage
+        self.device = device
+        self.accumulator = MetricAccumulator()
+        self.returns = np.zeros(num_envs, dtype=np.float64)
+        self.lengths = np.zeros(num_envs, dtype=np.int64)
+        self.successes = np.zeros(num_envs, dtype=bool)
+        self.metrics_at = 0
+        self.metrics_due = False
+        self.recent_return = math.nan
+        self._log_agent_steps = log_agent_steps
+        self._episode_began = np.full(num_envs, time.monotonic())
+        self._window_began = (time.monotonic(), counters.agent_step, counters.updates)
+
+    def learned(self, metrics: dict[str, Tensor]) -> None:
+        """Take one update's metrics."""
+        if self.device.type == "cpu" or self.counters.updates % NONFINITE_CHECK_UPDATES == 0:
+            self.require_finite(metrics)
+        self.accumulator.add(metrics)
+
+    def require_finite(self, metrics: dict[str, Tensor]) -> None:
+        """Raise NonFiniteLoss naming the first value that is NaN or infinite."""
+        name = first_nonfinite(metrics)
+        if name is not None:
+            raise NonFiniteLoss(
+                f"{name} became NaN or infinite at agent step {self.counters.agent_step}, update {self.counters.updates}: "
+                "the run stopped; the newest checkpoint holds the last good state. Try a smaller lr, precision=fp32, "
+                "or look at the metrics just before this step"
+            )
+
+    def visited(self, state: NDArray[np.float32] | None) -> None:
+        """Count privileged states [n, K] for the coverage."""
+        if self.coverage is not None and state is not None:
+            self.coverage.visit(state)
+
+    def stepped(self, step: VectorStep) -> None:
+        """Take one vector step: returns, lengths, finished episodes, crashed workers."""
+        self.visited(step.state)
+        self.returns[step.lanes] += step.reward
+        self.lengths[step.lanes] += 1
+        if step.success is not None:
+            self.successes[step.lanes] |= step.success
+        for message in step.crashed:
+            self.log.event(self.counters.agent_step, message)
+        for lane in step.lanes[step.is_last]:
+            self._finish(int(lane), step.success is not None)
+        if step.reset is not None:
+            # Also lanes whose worker died: their unfinished episode counts for nothing.
+            self.returns[step.reset.lanes] = 0.0
+            self.lengths[step.reset.lanes] = 0
+            self.successes[step.reset.lanes] = False
+        if self.counters.agent_step - self.metrics_at >= self._log_agent_steps:
+            self.metrics_due = True
+
+    def _finish(self, lane: int, has_success: bool) -> None:
+        now = time.monotonic()
+        self.counters.episodes += 1
+        self.recent_return = float(self.returns[lane])
+        self.log.train(
+            self.counters.agent_step,
+            episode=self.counters.episodes,
+            episode_reward=self.recent_return,
+            fps=self.lengths[lane] / max(1e-9, now - self._episode_began[lane]),
+            length=int(self.lengths[lane]),
+            success=float(self.successes[lane]) if has_success else math.nan,
+        )
+        self._episode_began[lane] = now
+        self.metrics_due = self.metrics_due or lane == 0
+
+    def write_metrics(self, extra: dict[str, float]) -> None:
+        """Write one metrics row: means since the last row, coverage, speed, memory."""
+        now = time.monotonic()
+        began, agent_steps, updates = self._window_began
+        seconds = max(1e-9, now - began)
+        values = self.accumulator.means()
+        values.update(extra)
+        if self.coverage is not None:
+            values.update(self.coverage.metrics())
+        values["updates"] = float(self.counters.updates)
+        values["agent_steps_per_second"] = (self.counters.agent_step - agent_steps) / seconds
+        values["updates_per_second"] = (self.counters.updates - updates) / seconds
+        values["ram_bytes"] = float(psutil.Process().memory_info().rss)
+        self.log.metrics(self.counters.agent_step, values)
+        self.accumulator.reset()
+        self._window_began = (now, self.counters.agent_step, self.counters.updates)
+        self.metrics_at = self.counters.agent_step
+        self.metrics_due = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what later rows say, times aside."""
+        return {
+            "accumulator": self.accumulator.state_dict(),
+            "coverage": None if self.coverage is None else self.coverage.state_dict(),
+            "returns": torch.from_numpy(self.returns.copy()),
+            "lengths": torch.from_numpy(self.lengths.copy()),
+            "successes": torch.from_numpy(self.successes.copy()),
+            "metrics_at": self.metrics_at,
+            "metrics_due": self.metrics_due,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` stood; speeds are measured from now."""
+        self.accumulator.load_state_dict(state["accumulator"])
+        if self.coverage is not None and state["coverage"] is not None:
+            self.coverage.load_state_dict(state["coverage"])
+        self.returns[:] = state["returns"].numpy()
+        self.lengths[:] = state["lengths"].numpy()
+        self.successes[:] = state["successes"].numpy()
+        self.metrics_at, self.metrics_due = state["metrics_at"], state["metrics_due"]
+        self._window_began = (time.monotonic(), self.counters.agent_step, self.counters.updates)

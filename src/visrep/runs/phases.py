@@ -1,0 +1,81 @@
+"""The two phases of a run as data: what is maximised, who trains the encoder, what is carried over.
+
+Pre-training and fine-tuning run through the same loop (``interact``); everything that tells them apart is here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from visrep.config import Command, Config
+from visrep.encoders.contract import build_encoder
+from visrep.objectives.contract import Novelty
+from visrep.runs.compose import Networks
+from visrep.runs.interact import Phase
+from visrep.runs.update import EncoderGradient, Intrinsic
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """A phase and how its learner is made."""
+
+    phase: Phase
+    intrinsic: Intrinsic
+    encoder_gradient: EncoderGradient
+
+
+def plan_phases(config: Config, command: Command, networks: Networks) -> list[PhasePlan]:
+    """The phases of one command, in order; empty phases are left out."""
+    run = config.run
+    plans = []
+    if run.num_expl_steps > 0 and command != "finetune":
+        plans.append(_pretraining(config))
+    if command != "pretrain" and run.num_train_steps > run.num_expl_steps:
+        plans.append(_task_phase(config, networks))
+    return plans
+
+
+def _pretraining(config: Config) -> PhasePlan:
+    """Reward-free: intrinsic reward only; method=random acts uniformly and learns nothing."""
+    run = config.run
+    learns = run.method != "random"
+    phase = Phase(
+        name="pretrain",
+        end=run.num_expl_steps,
+        num_seed_steps=run.num_seed_steps,
+        random_until=run.num_random_steps,
+        learns=learns,
+        updates_per_agent_step=run.updates_per_agent_step,
+    )
+    return PhasePlan(phase, "only" if learns else "none", run.encoder_gradient if learns else "none")
+
+
+def _task_phase(config: Config, networks: Networks) -> PhasePlan:
+    """The task's reward plus intr_coef times the bonus where the method pays one; ``transfer`` decides on the encoder."""
+    run = config.run
+    phase = Phase(
+        name="finetune",
+        end=run.num_train_steps,
+        num_seed_steps=run.num_seed_steps,
+        random_until=run.num_random_steps,
+        learns=True,
+        updates_per_agent_step=run.updates_per_agent_step,
+    )
+    pays = isinstance(networks.objective, Novelty) and run.intr_coef > 0
+    gradient: EncoderGradient = "none" if run.transfer == "frozen" and not _from_scratch(config) else run.encoder_gradient
+    return PhasePlan(phase, "bonus" if pays else "none", gradient)
+
+
+def _from_scratch(config: Config) -> bool:
+    """True where no phase before this one made an encoder that could be frozen."""
+    run = config.run
+    return run.num_expl_steps == 0 and run.encoder is None and not run.load_pretrained
+
+
+def enter_task_phase(config: Config, networks: Networks) -> None:
+    """Keep what ``keep`` and ``transfer`` say, make the rest fresh: the reference keeps the actor and the encoder."""
+    if config.run.transfer == "scratch":
+        encoder = networks.encoder
+        fresh = build_encoder(encoder.kind, encoder.contract, **encoder.config())
+        encoder.load_state_dict(fresh.state_dict())
+    networks.policy.fresh(frozenset(config.run.keep))

@@ -1,0 +1,388 @@
+"""One run from its configuration to its directory: builds the parts, resumes, and sends each phase through the loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from visrep.checkpoint import CheckpointStore
+from visrep.config import Command, Config
+from visrep.console import Console, Progress
+from visrep.data.sampler import Sampler
+from visrep.data.store import FrameStore
+from visrep.envs.make import make_env
+from visrep.envs.vector import VectorEnv
+from visrep.errors import UserError
+from visrep.log import RunLog
+from visrep.results.representation import effective_rank
+from visrep.runs.acting import FrameStacker
+from visrep.runs.compose import (
+    Networks,
+    batch_spec,
+    build_learner,
+    build_networks,
+    build_sampler,
+    build_store,
+    choose_device,
+    env_spec,
+)
+from visrep.runs.counters import Counters
+from visrep.runs.coverage import Coverage
+from visrep.runs.directory import RunDirectory, command_line, versions
+from visrep.runs.evaluation import evaluate, evaluation_lanes
+from visrep.runs.interact import Rig, interact
+from visrep.runs.monitor import Monitor
+from visrep.runs.phases import PhasePlan, enter_task_phase, plan_phases
+from visrep.runs.pretrained import find_pretrained_run, load_agent, save_agent, save_pretrained
+from visrep.runs.state import RunState
+from visrep.runs.stopping import StopRequest
+from visrep.runs.update import encode
+from visrep.video import write_video
+
+RANK_IMAGES = 256
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run_dir: its directory.
+        finished: False when it was interrupted after a checkpoint.
+        agent_step: where it stands.
+    """
+
+    run_dir: Path
+    finished: bool
+    agent_step: int
+
+
+@dataclass
+class Session:
+    """Parts that live as long as the process; phases build the rest on them."""
+
+    config: Config
+    command: Command
+    directory: RunDirectory
+    console: Console
+    device: torch.device
+    envs: VectorEnv
+    networks: Networks
+    counters: Counters
+    log: RunLog
+    coverage: Coverage | None
+    checkpoints: CheckpointStore
+    stop: StopRequest
+    eval_envs: VectorEnv | None = None
+    saved_at: int = field(default=-1)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What made the files of this run, for their metadata."""
+        return {
+            "config": self.config.to_dict(),
+            "environment": self.envs.fingerprint,
+            "versions": versions(),
+            "agent_step": self.counters.agent_step,
+        }
+
+
+def run(config: Config, command: Command, run_dir: Path, console: Console) -> Outcome:
+    """Run ``command`` (train, pretrain or finetune) in ``run_dir``; continue where it stands if it was begun before.
+
+    Raises:
+        UserError: anything the user can mend; what is on disk stays valid.
+    """
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    device, reason = choose_device(config.run.device)
+    with RunDirectory(run_dir, config) as directory, StopRequest() as stop:
+        checkpoints = CheckpointStore(directory.state)
+        saved = _saved_state(config, checkpoints, directory)
+        console.line(f"run directory: {run_dir}")
+        console.line(f"device: {device} ({reason})")
+        envs = VectorEnv(env_spec(config), config.run.num_envs, config.run.seed)
+        try:
+            session = _open(config, command, directory, console, device, envs, checkpoints, stop)
+            directory.write_provenance({**session.provenance, "command": command_line(), "device": str(device)})
+            console.line(f"environment: {config.run.env}, renderer {envs.fingerprint.get('renderer')}")
+            try:
+                return _run_phases(session, saved)
+            finally:
+                session.log.close()
+                if session.eval_envs is not None:
+                    session.eval_envs.close()
+        finally:
+            envs.close()
+
+
+def _saved_state(config: Config, checkpoints: CheckpointStore, directory: RunDirectory) -> dict[str, Any] | None:
+    which = "previous" if config.run.resume == "previous" else "latest"
+    if checkpoints.latest() is None:
+        return None
+    if config.run.resume == "never":
+        raise UserError(f"{directory.path} holds a run and resume=never: use resume=auto to continue it, or another run_dir")
+    return checkpoints.load(which)
+
+
+def _open(
+    config: Config,
+    command: Command,
+    directory: RunDirectory,
+    console: Console,
+    device: torch.device,
+    envs: VectorEnv,
+    checkpoints: CheckpointStore,
+    stop: StopRequest,
+) -> Session:
+    run_config = config.run
+    torch.manual_seed(run_config.seed)
+    networks = build_networks(config, envs, device)
+    source = find_pretrained_run(config) if run_config.load_pretrained else run_config.encoder
+    if source is not None:
+        path = load_agent(networks, source)
+        console.line(f"pre-trained agent: {path}")
+    log = RunLog(
+        directory.path,
+        run_config.action_repeat,
+        tensorboard=run_config.log_save_tb,
+        console=console,
+        train_columns=("length", "success"),
+        eval_columns=("success", "episodes", "return_std"),
+    )
+    return Session(
+        config=config,
+        command=command,
+        directory=directory,
+        console=console,
+        device=device,
+        envs=envs,
+        networks=networks,
+        counters=Counters(),
+        log=log,
+        coverage=_coverage(config, envs),
+        checkpoints=checkpoints,
+        stop=stop,
+    )
+
+
+def _coverage(config: Config, envs: VectorEnv) -> Coverage | None:
+    if not envs.state_dim:
+        return None
+    if not envs.num_cells:
+        return Coverage(envs.state_dim)
+    spec = env_spec(config)
+    env: Any = make_env(spec.name, image_size=spec.image_size).unwrapped
+    return Coverage(envs.state_dim, envs.num_cells, env.coverage_cells)
+
+
+def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
+    plans = plan_phases(session.config, session.command, session.networks)
+    counters, first_phase = session.counters, 0
+    if saved is not None:
+        first_phase = int(saved["phase"])
+        if first_phase >= len(plans):
+            session.console.line("this run is finished already; choose another run_dir for a new one")
+            counters.load_state_dict(saved["parts"]["counters"])
+            return Outcome(session.directory.path, True, counters.agent_step)
+    for index in range(first_phase, len(plans)):
+        plan = plans[index]
+        if plan.phase.name == "finetune":
+            enter_task_phase(session.config, session.networks)
+        rig, state = _build_phase(session, plan, index)
+        if saved is not None:
+            state.restore(saved["parts"])
+            session.saved_at = counters.agent_step
+            session.console.line(f"resumed {plan.phase.name} at agent step {counters.agent_step:,}")
+            saved = None
+        else:
+            session.log.event(counters.agent_step, f"phase {plan.phase.name} begins")
+        if not _run_phase(session, plan, rig, state, index):
+            return Outcome(session.directory.path, False, counters.agent_step)
+    return Outcome(session.directory.path, True, counters.agent_step)
+
+
+def _build_phase(session: Session, plan: PhasePlan, index: int) -> tuple[Rig, RunState]:
+    """The parts of one phase, each with a random stream of its own, and the registry of what must survive a crash."""
+    config, device = session.config, session.device
+    seeds = np.random.SeedSequence([config.run.seed, index]).generate_state(4)
+    generator = torch.Generator(device=device).manual_seed(int(seeds[0]))
+    learner = build_learner(config, session.networks, plan.intrinsic, plan.encoder_gradient, generator)
+    # Each phase has a store of its own: nothing of the first is kept, as in the reference.
+    store = build_store(config, session.envs, device, session.directory.state / f"store-{plan.phase.name}-live")
+    sampler = build_sampler(config, store, batch_spec(config, learner), np.random.default_rng(seeds[1]))
+    monitor = Monitor(
+        session.log, session.counters, config.run.num_envs, session.coverage, config.run.log_frequency_step, device
+    )
+    rig = Rig(
+        envs=session.envs,
+        stacker=FrameStacker(config.run.num_envs, session.envs.frame_shape, config.run.frame_stack),
+        store=store,
+        sampler=sampler,
+        learner=learner,
+        counters=session.counters,
+        monitor=monitor,
+        action_generator=np.random.default_rng(seeds[2]),
+        device=device,
+    )
+    return rig, _register(session, rig, plan)
+
+
+def _register(session: Session, rig: Rig, plan: PhasePlan) -> RunState:
+    state, learner, networks = RunState(), rig.learner, session.networks
+    state.register("counters", session.counters)
+    state.register("encoder", networks.encoder)
+    if networks.objective is not None:
+        state.register("objective", networks.objective)
+    state.register("policy", networks.policy)
+    for name, optimizer in networks.policy.optimizers().items():
+        state.register(f"policy_optimizer_{name}", optimizer)
+    if learner.repr_optimizer is not None:
+        state.register("repr_optimizer", learner.repr_optimizer)
+    if learner.encoder_optimizer is not None:
+        state.register("encoder_optimizer", learner.encoder_optimizer)
+    if learner.reward_norm is not None:
+        state.register("reward_norm", learner.reward_norm)
+    assert learner.generator is not None
+    state.register("generator", learner.generator)
+    state.register("action_generator", rig.action_generator)
+    state.register("sampler", rig.sampler)
+    state.register("envs", rig.envs)
+    state.register("stacker", rig.stacker)
+    mirror = session.directory.state / f"store-{plan.phase.name}"
+    state.register("store", (lambda: rig.store.save(mirror), lambda saved: rig.store.load(mirror, saved)))
+    state.register("monitor", rig.monitor)
+    state.register("log", session.log)
+    return state
+
+
+def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> bool:
+    """One phase through the loop; returns False when it was interrupted (after a checkpoint)."""
+    counters = session.counters
+    with Progress(plan.phase.end, plan.phase.name, done=counters.agent_step, console=session.console) as progress:
+
+        def every_step(rig: Rig) -> bool:
+            _housekeeping(session, plan, rig, state, index, progress)
+            return not session.stop
+
+        completed = interact(rig, plan.phase, every_step)
+        if not completed:
+            _checkpoint(session, state, index, rig)
+            session.console.line(
+                f"stopped by {session.stop.signal_name} at agent step {counters.agent_step:,}; "
+                f"the same command with run_dir={session.directory.path} continues"
+            )
+            return False
+        progress.update(counters.agent_step)
+    _finish_phase(session, plan, rig, state, index)
+    return True
+
+
+def _housekeeping(
+    session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int, progress: Progress
+) -> None:
+    run, counters, step = session.config.run, session.counters, session.counters.agent_step
+    if rig.monitor.metrics_due:
+        _write_metrics(rig)
+    if _crossed(counters.evaluated_at, step, run.eval_frequency):
+        _evaluate(session)
+    if run.save_model and step and _crossed(step - run.num_envs, step, run.save_frequency):
+        save_agent(session.networks, session.directory.model, _agent_name(plan, step), session.provenance)
+    if _crossed(max(session.saved_at, 0), step, run.checkpoint_frequency):
+        _checkpoint(session, state, index, rig)
+    progress.update(step, **{"return": rig.monitor.recent_return})
+
+
+def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> None:
+    """Files that the phase leaves; the last phase also evaluates once more and marks the run as finished."""
+    run, counters = session.config.run, session.counters
+    _write_metrics(rig)
+    last = counters.agent_step >= run.num_train_steps or session.command == "pretrain"
+    if last and counters.evaluated_at < counters.agent_step:
+        _evaluate(session)
+    name = _agent_name(plan, counters.agent_step)
+    save_pretrained(session.networks, session.directory.model, name, session.provenance)
+    if run.save_buffer:
+        rig.store.save(session.directory.path / "buffer" / plan.phase.name)
+    session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")
+    counters.next_phase()
+    if last:
+        _checkpoint(session, state, index + 1, rig)
+
+
+def _agent_name(plan: PhasePlan, agent_step: int) -> str:
+    return f"{'expl' if plan.phase.name == 'pretrain' else 'task'}_agent_{agent_step}"
+
+
+def _crossed(before: int, now: int, frequency: int) -> bool:
+    """Whether a multiple of ``frequency`` lies in (before, now]; with several environments steps come in strides."""
+    return before < 0 or now // frequency > before // frequency
+
+
+def _checkpoint(session: Session, state: RunState, index: int, rig: Rig) -> None:
+    if session.saved_at == session.counters.agent_step and index == session.counters.phase:
+        return
+    session.checkpoints.save(session.counters.agent_step, {"phase": index, "parts": state.capture()})
+    session.saved_at = session.counters.agent_step
+
+
+def _write_metrics(rig: Rig) -> None:
+    extra: dict[str, float] = {}
+    if rig.counters.updates and rig.store.transitions >= RANK_IMAGES:
+        extra = _representation_metrics(rig)
+    rig.monitor.write_metrics(extra)
+
+
+@torch.no_grad()
+def _representation_metrics(rig: Rig) -> dict[str, float]:
+    """Feature rank on images drawn by a generator that is made anew each time: the run's own streams stay untouched."""
+    spec_sampler = Sampler(
+        rig.store,
+        rig.sampler.spec,
+        batch_size=RANK_IMAGES,
+        frame_stack=rig.sampler.frame_stack,
+        discount=rig.sampler.discount,
+        generator=np.random.default_rng(rig.counters.agent_step),
+    )
+    features = encode(rig.learner, spec_sampler.sample().to(rig.device).image(0)).float()
+    values = {"feature_rank": float(effective_rank(features))}
+    if rig.learner.objective is not None:
+        values |= {name: float(value) for name, value in rig.learner.objective.diagnostics().items()}
+    return values
+
+
+def _evaluate(session: Session) -> None:
+    run, counters = session.config.run, session.counters
+    counters.evaluated_at = counters.agent_step
+    if run.num_eval_episodes == 0:
+        return
+    if session.eval_envs is None:
+        lanes = evaluation_lanes(run.num_envs, run.num_eval_episodes)
+        session.eval_envs = VectorEnv(env_spec(session.config), lanes, run.seed + 1)
+    per_lane = run.num_eval_episodes // session.eval_envs.num_envs
+    result = evaluate(
+        session.eval_envs,
+        session.networks.encoder,
+        session.networks.policy,
+        frame_stack=run.frame_stack,
+        episodes=run.num_eval_episodes,
+        agent_step=counters.agent_step,
+        first_episode=per_lane * (counters.agent_step // run.eval_frequency),
+        device=session.device,
+        precision=run.precision,
+    )
+    session.log.evaluation(
+        counters.agent_step,
+        episode=counters.episodes,
+        episode_reward=result.mean_return,
+        success=math.nan if result.success is None else result.success,
+        episodes=len(result.returns),
+        return_std=float(np.std(result.returns)),
+    )
+    if run.save_video:
+        write_video(session.directory.video / f"{counters.agent_step}.mp4", result.frames)
