@@ -59,13 +59,13 @@ def is_cheap(name: str) -> bool:
     return suite is not None and suite.cheap
 
 
-def list_envs() -> list[str]:
-    """Every full name that can be made on this machine; suites whose packages are absent are left out."""
+def list_envs(suite: str | None = None) -> list[str]:
+    """Every full name (of one suite) that can be made here; suites whose packages are absent are left out."""
     return [
         f"{key}/{task}"
-        for key, suite in ENV_SUITES.items()
-        if not suite.missing()
-        for task in import_module(suite.module).list_tasks()
+        for key, entry in ENV_SUITES.items()
+        if suite in (None, key) and not entry.missing()
+        for task in import_module(entry.module).list_tasks()
     ]
 
 
@@ -139,7 +139,8 @@ def _custom(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
 
 
 def _near(name: str) -> str:
-    names = list_envs()
+    key, slash, _ = name.partition("/")
+    names = list_envs(key if slash and key in ENV_SUITES else None)
     by_task = {full.partition("/")[2]: full for full in names}
     hits = nearest(name, names) + [by_task[task] for task in nearest(name.rpartition("/")[2], by_task)]
     return f"; near: {', '.join(list(dict.fromkeys(hits))[:4])}" if hits else ""

@@ -116,7 +116,7 @@ class ToyMaze(PixelEnv):
         truncated = self._agent_step >= self.max_agent_steps
         return self._painter.draw(self._x, self._y), reward, False, truncated, self._info()
 
-    def render(self) -> Frame | None:  # type: ignore[override]
+    def render(self) -> Frame | None:
         """The current frame [S, S, 3] with render_mode="rgb_array", else None."""
         return self._painter.draw(self._x, self._y) if self.render_mode == "rgb_array" else None
 

@@ -167,7 +167,7 @@ class VectorEnv:
             runner.step(int(self._episodes[lane]))
 
     def recv(self) -> VectorStep:
-        """Wait for the step that ``send`` began. After an interrupted wait (Ctrl-C) it can be called again."""
+        """Wait for the step that ``send`` began. With processes it can be called again after Ctrl-C."""
         if self._replies is None:
             raise RuntimeError("VectorEnv.recv comes after send()")
         self._collect()

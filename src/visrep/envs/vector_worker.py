@@ -73,10 +73,8 @@ def _serve(pipe: Connection, memory_fd: int) -> None:
 
 
 def _tell(pipe: Connection, kind: str, text: str) -> None:
-    try:
+    with contextlib.suppress(ConnectionError):  # the learner is closing and no longer listens
         pipe.send((kind, text))
-    except ConnectionError:
-        sys.stderr.write(text)  # nobody listens any more
 
 
 class LaneProcess:

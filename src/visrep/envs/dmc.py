@@ -1,0 +1,262 @@
+"""The DeepMind Control suite and its manipulation tasks as pixel environments.
+
+``<domain>_<task>`` for the suite (``cheetah_run``, ``ball_in_cup_catch``, ``humanoid_CMU_walk``), ``manip_<name>`` for
+every manipulation task that dm_control offers as ``<name>_vision``. Conventions of the published pixel benchmarks: camera
+0 (2 for quadruped, the task's own for manipulation), actions scaled to [-1, 1], no reward shown in the colours.
+
+Shapes: H W pixels, A action, K state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from importlib import metadata
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+from visrep.envs.contract import Action, Frame, PixelEnv
+from visrep.envs.rendering import make_renderer, package_problem, prepare_process, resolve_renderer
+from visrep.errors import UserError, nearest
+
+# Written out so that names can be listed and checked without importing dm_control, which would settle OpenGL for the
+# process. A test compares them with the installed dm_control.
+SUITE_TASKS: dict[str, tuple[str, ...]] = {
+    "acrobot": ("swingup", "swingup_sparse"),
+    "ball_in_cup": ("catch",),
+    "cartpole": ("balance", "balance_sparse", "swingup", "swingup_sparse", "three_poles", "two_poles"),
+    "cheetah": ("run",),
+    "dog": ("fetch", "run", "stand", "trot", "walk"),
+    "finger": ("spin", "turn_easy", "turn_hard"),
+    "fish": ("swim", "upright"),
+    "hopper": ("hop", "stand"),
+    "humanoid": ("run", "run_pure_state", "stand", "walk"),
+    "humanoid_CMU": ("run", "stand", "walk"),
+    "lqr": ("lqr_2_1", "lqr_6_2"),
+    "manipulator": ("bring_ball", "bring_peg", "insert_ball", "insert_peg"),
+    "pendulum": ("swingup",),
+    "point_mass": ("easy", "hard"),
+    "quadruped": ("escape", "fetch", "run", "walk"),
+    "reacher": ("easy", "hard"),
+    "stacker": ("stack_2", "stack_4"),
+    "swimmer": ("swimmer15", "swimmer6"),
+    "walker": ("run", "stand", "walk"),
+}
+MANIPULATION_TASKS = (
+    "lift_brick", "lift_large_box", "place_brick", "place_cradle", "reach_duplo", "reach_site",
+    "reassemble_3_bricks_fixed_order", "reassemble_5_bricks_random_order", "stack_2_bricks",
+    "stack_2_bricks_moveable_base", "stack_2_of_3_bricks_random_order", "stack_3_bricks",
+)  # fmt: skip
+MANIPULATION_PREFIX = "manip_"
+MANIPULATION_CAMERA = "front_close"
+QUADRUPED_CAMERA = 2  # the robot turns in every direction: the camera that looks from above and behind
+ENDLESS_TASK_FRAMES = 1000  # lqr has no time limit of its own; it gets that of the other tasks
+
+_SUITE_NAMES = {f"{domain}_{task}": (domain, task) for domain, tasks in SUITE_TASKS.items() for task in tasks}
+
+
+def list_tasks() -> list[str]:
+    """Every task name that ``make`` takes, sorted; imports nothing."""
+    return sorted([*_SUITE_NAMES, *(MANIPULATION_PREFIX + name for name in MANIPULATION_TASKS)])
+
+
+def make(
+    task: str,
+    *,
+    image_size: int = 84,
+    action_repeat: int = 1,
+    render: str = "auto",
+    camera: int | None = None,
+    seed: int = 0,
+) -> gym.Env[Frame, Action]:
+    """Make the environment of one task in this process.
+
+    Args:
+        task: one of ``list_tasks()``.
+        image_size: pixels, height and width.
+        action_repeat: frames per agent step; rewards are summed and only the last frame is drawn.
+        render: warp, egl, osmesa or auto (``rendering.resolve_renderer``).
+        camera: index of a camera of the model; None takes the suite's convention.
+        seed: of the first ``reset()`` without a seed, and of models that are drawn at random (lqr).
+
+    Raises:
+        UserError: unknown task or camera, missing packages, or a renderer that does not work in this process.
+    """
+    if task not in list_tasks():
+        near = ", ".join(nearest(task, list_tasks()))
+        raise UserError(f"unknown task dmc/{task}{f'; near: {near}' if near else ''}")
+    if action_repeat < 1 or image_size < 1:
+        raise UserError(f"action_repeat={action_repeat} and image_size={image_size} must be at least 1")
+    if problem := package_problem():
+        raise UserError(f"dmc/{task} does not work here: {problem[0]}. Mend it with: {problem[1]}")
+    renderer = resolve_renderer(render) if render == "auto" else render
+    prepare_process(renderer)
+    return DmcEnv(task, image_size, action_repeat, renderer, camera, seed)
+
+
+class DmcEnv(PixelEnv):
+    """One task behind Gymnasium's API; see ``PixelEnv`` for the conventions.
+
+    ``info["state"]`` is dm_control's physics state (positions, velocities, activations), float32 [K].
+    """
+
+    def __init__(
+        self, task: str, image_size: int, action_repeat: int, renderer: str, camera: int | None, seed: int
+    ) -> None:
+        self.render_mode = "rgb_array"
+        self.image_size, self.action_repeat = image_size, action_repeat
+        self._task, self._renderer_name = task, renderer
+        self._suite = task in _SUITE_NAMES
+        self._env: Any = _load(task, seed, renderer)
+        self._camera = self._camera_index(camera)
+        self._renderer = make_renderer(renderer, image_size, image_size, self._camera)
+        if self._suite and renderer == "warp":
+            self.physics._contexts = _NO_GRAPHICS
+        spec = self._env.action_spec()
+        # An actuator without limits (lqr) takes the agent's action as it is.
+        self._low = np.where(np.isfinite(spec.minimum), spec.minimum, -1.0)
+        self._span = np.where(np.isfinite(spec.maximum), spec.maximum, 1.0) - self._low
+        self.action_space = Box(-1.0, 1.0, spec.shape, np.float32)
+        self.observation_space = Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.state_dim = int(self.physics.get_state().size)
+        self._frames_limit = self._time_limit_frames()
+        self.max_agent_steps = math.ceil(self._frames_limit / action_repeat)
+        self._frames_done = 0
+        self._over = True
+        self._first_seed: int | None = seed
+        self._frame: Frame | None = None
+
+    @property
+    def physics(self) -> Any:
+        """dm_control's physics; manipulation tasks make another one at each reset."""
+        return self._env.physics
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
+        """Start an episode that is a pure function of ``seed`` and the actions; without seed, the next of a sequence."""
+        if seed is None and self._first_seed is not None:
+            seed = self._first_seed
+        self._first_seed = None
+        super().reset(seed=seed)
+        # Gymnasium's generator yields the episode's seed, so that reset() after reset(seed=s) is reproducible too.
+        random = np.random.RandomState(self.np_random.integers(2**32, dtype=np.uint64))
+        if self._suite:
+            self._env.task._random = random
+        else:
+            self._env._random_state = random
+        self._env.reset()
+        self._frames_done, self._over = 0, False
+        self._renderer.reset(self.physics)
+        return self.draw(), {"state": self._state()}
+
+    def step(self, action: Action) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
+        """``action_repeat`` frames with one action, or fewer where the episode ends."""
+        if self._over:
+            raise RuntimeError(f"dmc/{self._task}: the episode is over (or has not begun), call reset() first")
+        control = self._low + (np.asarray(action, dtype=np.float64) + 1.0) * (0.5 * self._span)
+        reward, terminated, truncated = 0.0, False, False
+        for _ in range(self.action_repeat):
+            step = self._env.step(control)
+            self._frames_done += 1
+            reward += 0.0 if step.reward is None else float(step.reward)
+            if step.last():
+                # dm_control ends an episode with discount 0 at a true end and 1 at the time limit
+                terminated = step.discount is not None and float(step.discount) == 0.0
+                truncated = not terminated
+            elif self._frames_done >= self._frames_limit:
+                truncated = True
+            if terminated or truncated:
+                break
+        self._over = terminated or truncated
+        return self.draw(), reward, terminated, truncated, {"state": self._state()}
+
+    def draw(self) -> Frame:
+        """A new image [H, W, 3] of the present state."""
+        self._frame = self._renderer.render(self.physics)
+        return self._frame
+
+    def render(self) -> Frame | None:  # type: ignore[override]
+        """The last frame again."""
+        return self._frame
+
+    def close(self) -> None:
+        """Free the simulator and its graphics."""
+        self._env.close()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the images depend on; they differ between versions of mujoco and between ray tracing and OpenGL."""
+        packages = ["dm_control", "mujoco"] + (["mujoco-warp"] if self._renderer_name == "warp" else [])
+        return {
+            "suite": "dmc",
+            "task": self._task,
+            "renderer": self._renderer_name,
+            "camera": self._camera,
+            "image_size": self.image_size,
+            "action_repeat": self.action_repeat,
+            "versions": {name: metadata.version(name) for name in packages},
+        }
+
+    def _state(self) -> NDArray[np.float32]:
+        state: NDArray[np.float32] = self.physics.get_state().astype(np.float32)
+        return state
+
+    def _camera_index(self, camera: int | None) -> int:
+        count = int(self.physics.model.ncam)
+        if camera is None:
+            if not self._suite:
+                return int(self.physics.model.name2id(MANIPULATION_CAMERA, "camera"))
+            return QUADRUPED_CAMERA if _SUITE_NAMES[self._task][0] == "quadruped" else 0
+        if not 0 <= camera < count:
+            raise UserError(f"dmc/{self._task} has cameras 0 to {count - 1}, there is no camera={camera}")
+        return camera
+
+    def _time_limit_frames(self) -> int:
+        if self._suite:
+            limit = self._env._step_limit
+        else:
+            limit = self._env._time_limit / self._env.control_timestep()
+        return ENDLESS_TASK_FRAMES if math.isinf(limit) else math.ceil(limit - 1e-6)
+
+
+def _load(task: str, seed: int, renderer: str) -> Any:
+    try:
+        if task not in _SUITE_NAMES:
+            from dm_control import manipulation
+
+            # "_features" is the same task without the camera among its observations, which would be drawn by OpenGL
+            # at construction; our own renderer draws that camera.
+            return manipulation.load(f"{task.removeprefix(MANIPULATION_PREFIX)}_features", seed=seed)
+        from dm_control import suite
+    except (ImportError, AttributeError, RuntimeError) as error:  # AttributeError: PyOpenGL without a library
+        raise UserError(
+            f"dm_control cannot load OpenGL for render={renderer}: {error}. `visrep doctor` says what to install"
+        ) from error
+    domain, name = _SUITE_NAMES[task]
+    return suite.load(domain, name, task_kwargs={"random": seed}, visualize_reward=False)
+
+
+class _NoGraphics:
+    """Stands in for the OpenGL context while the ray tracer draws.
+
+    ``quadruped_escape`` uploads its terrain to OpenGL at each reset, which would create a context; the tracer takes the
+    terrain from the model. Anything else asked of OpenGL is a mistake.
+    """
+
+    def __init__(self) -> None:
+        self.gl = self.mujoco = self
+
+    def make_current(self) -> contextlib.AbstractContextManager[_NoGraphics]:
+        return contextlib.nullcontext(self)
+
+    def call(self, function: Any, *_: Any) -> None:
+        if getattr(function, "__name__", "") != "mjr_uploadHField":
+            raise RuntimeError("this environment is drawn by warp; OpenGL is not available in it (use env.render())")
+
+    def free(self) -> None:
+        """Nothing is held."""
+
+
+_NO_GRAPHICS = _NoGraphics()
