@@ -88,7 +88,7 @@ def _run_command(command: str, words: list[str]) -> int:
 
 def _evaluate(words: list[str]) -> int:
     from visrep.console import Console
-    from visrep.runs.replay import evaluate_run
+    from visrep.runs.replay_policy import evaluate_run
 
     values = _simple_keys("evaluate", words, {"run": str, "episodes": int, "seed": int, "video": str})
     return evaluate_run(Console(), **values)

@@ -77,14 +77,14 @@ class Config:
     objective: ObjectiveConfig | None
     policy: PolicyConfig
 
-    def flat(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """All keys in one flat dict of JSON values, in the order of declaration."""
         parts = [part for part in (self.run, self.objective, self.policy) if part is not None]
         return {key: value for part in parts for key, value in part.model_dump(mode="json").items()}
 
     def to_yaml(self) -> str:
         """The text of config.yaml; ``preset=<that file>`` or ``config_from_dict`` reads it back."""
-        return write_yaml(self.flat())
+        return write_yaml(self.to_dict())
 
 
 def method_configs() -> dict[str, type[ObjectiveConfig]]:
@@ -101,8 +101,8 @@ def parse(overrides: Sequence[str], command: Command = "train", base: Mapping[st
     """The words after the command to a checked configuration.
 
     ``preset=a+b`` composes left to right and any explicit key wins over it. A preset's key that belongs to another
-    method or policy than the chosen one is left out, so that one preset can serve several methods. ``base`` holds settings
-    that both win over (the run whose encoder is used).
+    method or policy than the chosen one is left out, so that one preset can serve several methods. ``base`` holds
+    settings that both win over (the run whose encoder is used).
 
     Raises:
         UserError: naming the key, what was given and what to type instead.
@@ -236,6 +236,8 @@ def _build(
         alone = "num_train_steps" in explicit or "num_expl_steps" in settled
         settled["num_train_steps"] = run.num_train_steps - (0 if alone else run.num_expl_steps)
         settled["num_expl_steps"] = 0
+        if settled["num_train_steps"] < 1:
+            raise UserError("finetune: set num_train_steps=<agent steps of the task phase>; the settings imply none")
     config = _assemble(values | settled, models)
     _check_run(config.run, command)
     return config
@@ -299,6 +301,9 @@ def _check_run(run: RunConfig, command: Command) -> None:
 
 def _validate(model: type[M], values: Mapping[str, Any]) -> M:
     """Build one model; every complaint becomes a line ``key=value: expected ...``."""
+    # "none" is how one types the absence of an optional value; YAML's own word is null.
+    optional = [key for key in values if type(None) in _leaves(model.model_fields[key].annotation)]
+    values = {key: None if key in optional and value in ("none", "") else value for key, value in values.items()}
     for key, value in values.items():
         annotation = model.model_fields[key].annotation
         # pydantic would read true as the number 1.
@@ -317,10 +322,10 @@ def _validate(model: type[M], values: Mapping[str, Any]) -> M:
                 continue
             key = str(problem["loc"][0])
             given = values.get(key, problem["input"])
-            lines.append(
-                f"{key}={given}: expected {_expected(model.model_fields[key].annotation)}, "
-                f"got {given!r} ({type(given).__name__}): {reason}"
-            )
+            expected = _expected(model.model_fields[key].annotation)
+            if problem["type"] == "string_pattern_mismatch":
+                expected, reason = model.model_fields[key].description or expected, "it is none of these"
+            lines.append(f"{key}={given}: expected {expected}, got {given!r} ({type(given).__name__}): {reason}")
         raise UserError("\n".join(dict.fromkeys(lines))) from error
 
 

@@ -91,6 +91,7 @@ class UpdateFields(_Section):
         1.0, description="updates per agent step, over all environments together; 0.5 = one every second step"
     )
     encoder_update_frequency: Count = Field(2, description="updates per step of the objective and its EMA")
+    shift_pad: CountOrZero = Field(4, description="random-shift augmentation, pixels in each direction; 0 = none")
     replay_buffer_capacity: Count = Field(100_000, description="transitions kept; the oldest are overwritten")
 
 
@@ -135,11 +136,6 @@ SECTIONS: tuple[type[_Section], ...] = (
 
 class RunConfig(TaskFields, LengthFields, MethodFields, UpdateFields, MachineFields, OutputFields):
     """Every setting of a run outside the method's and the policy's own Config."""
-
-    @field_validator("camera", "threads", "encoder", "pretrained_dir", "run_dir", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and value.lower() in ("none", "null", "") else value
 
     @field_validator("keep", mode="before")
     @classmethod

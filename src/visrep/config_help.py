@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -60,3 +62,14 @@ def _show(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ",".join(map(_show, value)) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _update_page(path: Path) -> None:
+    """Replace the tables between the two marks of a Markdown page."""
+    head, mark, rest = path.read_text(encoding="utf-8").partition("-->\n")
+    _, end, tail = rest.partition("<!-- end of tables -->")
+    path.write_text(f"{head}{mark}\n{markdown_tables()}\n\n{end}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _update_page(Path(sys.argv[1]))

@@ -124,9 +124,11 @@ class Mirror:
         folder = folder.resolve()
         if self._files is not None and (self._attached or self._files.folder == folder):
             return self._files
+        if self._files is not None:
+            raise ValueError(f"this store is saved in {self._files.folder}; use export for a copy in {folder}")
         files = RowFiles(folder, self.column_specs, self.rings.lanes, self.rings.ring)
         files.create(reserve=False)
-        self._files, self._saved, self._protected = files, None, None
+        self._files = files
         return files
 
     def _write(self, files: RowFiles, lane: int, row: int, values: list[NDArray[np.generic]]) -> None:

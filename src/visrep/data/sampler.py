@@ -60,7 +60,7 @@ class Sampler:
         self._pin_memory = pin_memory and store.device.type == "cpu"
         self._offsets = np.asarray(spec.offsets, np.int64)
         reach = (0, spec.n_step) if spec.crossing == "mask" else (min(0, *spec.offsets), max(0, *spec.offsets))
-        self._anchors = Anchors(store, Window(*reach, frame_stack), batch_size)
+        self.anchors = Anchors(store, Window(*reach, frame_stack), batch_size)
 
     def sample(self) -> Batch:
         """One batch on the store's device. Its tensors are the caller's for as long as it keeps them.
@@ -72,7 +72,7 @@ class Sampler:
         Raises:
             UserError: batch larger than data.
         """
-        lanes, anchors = self._anchors.draw(self.generator)
+        lanes, anchors = self.anchors.draw(self.generator)
         return self.cut(lanes, anchors)
 
     def cut(self, lanes: Index, anchors: Index) -> Batch:

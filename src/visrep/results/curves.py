@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 
 from visrep.errors import UserError, nearest
-from visrep.results.statistics import bootstrap, iqm
+from visrep.results.statistics import iqm, percentile_ends
 
 Axis = Literal["agent_step", "env_frames", "seconds"]
 AXIS_LABELS: dict[str, str] = {"agent_step": "agent steps", "env_frames": "environment frames", "seconds": "seconds"}
@@ -152,7 +152,9 @@ def read_curve(run_dir: Path, kind: str, key: str, axis: Axis = "agent_step") ->
         names = quantities(rows)
         near = nearest(key, names) or sorted(names)[:8]
         missing_axis = any(key in row and axis not in row for row in rows)
-        hint = f"no {axis} beside it; try axis=env_frames" if missing_axis else f"there is {', '.join(near) or 'nothing'}"
+        hint = f"there is {', '.join(near) or 'nothing'}"
+        if missing_axis:
+            hint = f"no {axis} beside it; try axis=env_frames"
         raise UserError(f"{run_dir} recorded no {key!r} of kind {kind!r}: {hint}")
     return curve
 
@@ -208,27 +210,15 @@ def aggregate(
 ) -> AggregateCurve:
     """IQM over runs with 95 % bootstrap intervals; a resample redraws whole runs, the same ones at all times."""
     x, values = align(curves)
-
-    def iqm_at_each_time(sample: Array) -> Array:
-        return iqm(np.moveaxis(values[sample[..., 0].astype(np.int64)], -1, 1)[..., None])  # [N', R, T] to [N', T]
-
-    low = np.empty_like(x)
-    high = np.empty_like(x)
-    runs = np.arange(len(curves), dtype=np.float64)
-    size = max(1, 4_000_000 // (resamples * len(curves)))  # times per block, so that resamples fit in memory
-    seeds = int(generator.integers(2**63))
-    for begin in range(0, len(x), size):
-        block = slice(begin, begin + size)
-        part = values[:, block]
-
-        def block_iqm(sample: Array, part: Array = part) -> Array:
-            chosen = part[sample[..., 0].astype(np.int64)]  # [N', R, t]
-            return iqm(np.moveaxis(chosen, -1, -2)[..., None])
-
-        got = bootstrap(block_iqm, runs, np.random.default_rng(seeds), resamples)
-        low[block], high[block] = got.low, got.high
-    point = iqm(values.T[..., None])
-    return AggregateCurve(label, x, point, low, high, len(curves), axis)
+    runs = len(curves)
+    drawn = generator.integers(runs, size=(resamples, runs))
+    low, high = np.empty_like(x), np.empty_like(x)
+    times = max(1, 4_000_000 // drawn.size)  # per block, so that the resampled curves stay within 32 MB
+    for begin in range(0, len(x), times):
+        block = slice(begin, begin + times)
+        resampled = values[:, block][drawn]  # [resamples, N, t]
+        low[block], high[block] = percentile_ends(iqm(np.moveaxis(resampled, -1, 1)[..., None]))
+    return AggregateCurve(label, x, iqm(values.T[..., None]), low, high, runs, axis)
 
 
 def write_aggregates(path: Path, curves: Sequence[AggregateCurve]) -> Path:
@@ -256,9 +246,8 @@ def read_aggregates(path: Path) -> list[AggregateCurve]:
     """Read what ``write_aggregates`` saved."""
     path = Path(path)
     with open(path, newline="", encoding="utf-8") as file:
-        rows: list[dict[str, Any]] = (
-            [json.loads(line) for line in file] if path.suffix == ".jsonl" else [dict(row) for row in csv.DictReader(file)]
-        )
+        rows: list[dict[str, Any]]
+        rows = [json.loads(line) for line in file] if path.suffix == ".jsonl" else list(csv.DictReader(file))
     curves = []
     for label in dict.fromkeys(row["label"] for row in rows):
         mine = [row for row in rows if row["label"] == label]

@@ -108,7 +108,7 @@ def bootstrap(
         row = generator.integers(runs, size=(count, runs, tasks))
         column = generator.integers(tasks, size=(count, 1, tasks)) if resample_tasks else np.arange(tasks)
         values.append(statistic(scores[row, column]))
-    low, high = _percentiles(np.concatenate(values), confidence)
+    low, high = percentile_ends(np.concatenate(values), confidence)
     return Estimate(statistic(scores), low, high)
 
 
@@ -157,7 +157,7 @@ def improvement_estimate(
         row_x = generator.integers(runs_x, size=(count, runs_x, 1, tasks))
         row_y = generator.integers(runs_y, size=(count, 1, runs_y, tasks))
         values.append(wins[row_x, row_y, np.arange(tasks)].mean((1, 2, 3)))
-    low, high = _percentiles(np.concatenate(values), confidence)
+    low, high = percentile_ends(np.concatenate(values), confidence)
     return Estimate(wins.mean((0, 1)).mean(), low, high)
 
 
@@ -177,7 +177,8 @@ def _chunks(resamples: int, numbers_each: int) -> list[int]:
     return [min(size, resamples - start) for start in range(0, resamples, size)]
 
 
-def _percentiles(values: Array, confidence: float) -> tuple[Array, Array]:
+def percentile_ends(values: Array, confidence: float = 0.95) -> tuple[Array, Array]:
+    """Lower and upper end of the middle ``confidence`` mass along the first axis, [N, ...] to two [...]."""
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(values, [tail, 100.0 - tail], axis=0)
     return low, high

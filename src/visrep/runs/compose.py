@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from visrep.augment.shift import random_shift
 from visrep.config import NO_OBJECTIVE, Config
 from visrep.data.batch import BatchSpec
@@ -20,7 +18,7 @@ from visrep.errors import UserError
 from visrep.objectives.contract import OBJECTIVES, Novelty, Objective
 from visrep.policies.contract import Policy, build_policy
 from visrep.policies.nets import adam
-from visrep.runs.update import EncoderGradient, Intrinsic, Learner, RunningMean
+from visrep.runs.update import Augment, EncoderGradient, Intrinsic, Learner, RunningMean
 
 
 @dataclass
@@ -89,7 +87,7 @@ def build_learner(
         policy=networks.policy,
         generator=generator,
         objective=objective,
-        augment=_shift,
+        augment=_augmentation(run.shift_pad),
         repr_optimizer=adam(trained, run.lr) if trained else None,
         encoder_optimizer=(
             adam(networks.encoder.parameters(), run.lr) if encoder_gradient in ("critic", "both") else None
@@ -104,8 +102,9 @@ def build_learner(
     )
 
 
-def _shift(images: Tensor, generator: torch.Generator | None) -> Tensor:
-    return random_shift(images, generator=generator)
+def _augmentation(pad: int) -> Augment | None:
+    """Random shift by up to ``pad`` pixels, or none."""
+    return None if pad == 0 else lambda images, generator: random_shift(images, pad=pad, generator=generator)
 
 
 def batch_spec(config: Config, learner: Learner) -> BatchSpec:

@@ -66,7 +66,7 @@ def find_agent(source: str) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"encoder={source}: no such file or run directory")
-    agents = sorted((path / "model").glob("expl_agent_*.safetensors"), key=lambda file: int(file.stem.rpartition("_")[2]))
+    agents = _agents(path, "expl")
     if agents:
         return agents[-1]
     encoder = path / "model" / ENCODER_FILE
@@ -76,6 +76,20 @@ def find_agent(source: str) -> Path:
         f"encoder={source}: this run directory has no model/expl_agent_*.safetensors and no model/{ENCODER_FILE}; "
         "has its pre-training finished?"
     )
+
+
+def newest_agent(run_dir: Path) -> Path:
+    """The agent to judge a run by: the newest of its task phase, else of its exploration."""
+    agents = _agents(run_dir, "task") or _agents(run_dir, "expl")
+    if not agents:
+        raise UserError(f"{run_dir} has no model/*_agent_*.safetensors yet: it is written when a phase ends (or save_model=true)")
+    return agents[-1]
+
+
+def _agents(run_dir: Path, kind: str) -> list[Path]:
+    """Agent files of one kind by their agent step, oldest first."""
+    files = (run_dir / "model").glob(f"{kind}_agent_*.safetensors")
+    return sorted(files, key=lambda file: int(file.stem.rpartition("_")[2]))
 
 
 def find_pretrained_run(config: Config) -> str:

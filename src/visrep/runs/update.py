@@ -55,9 +55,10 @@ class Learner:
         generator: source of every random draw of an update; on the device of the tensors.
         objective: representation method and, where it is a ``Novelty``, source of the intrinsic reward; or None.
         augment: images [N, S*C, H, W] and generator to images, a fresh draw per image; None where they come augmented.
-        repr_optimizer: over encoder and objective; needed for encoder_gradient "objective" and "both".
+        repr_optimizer: steps the objective on every ``encoder_update_frequency``-th tick. It holds the objective's heads
+            and, for encoder_gradient "objective" and "both", the encoder. None leaves the objective as it is.
         encoder_optimizer: over the encoder; needed for encoder_gradient "critic" and "both".
-        encoder_gradient: which losses train the encoder. With "none" the objective is frozen as well.
+        encoder_gradient: which losses train the encoder.
         encoder_update_frequency: representation step on every n-th tick.
         intrinsic: reward is the intrinsic one "only", task reward plus intr_coef times it ("bonus"), or task reward.
         intr_coef: weight of the bonus.
@@ -84,8 +85,10 @@ class Learner:
 
     def __post_init__(self) -> None:
         """Check that the parts which the settings ask for are there."""
-        if self.objective_trains and (self.objective is None or self.repr_optimizer is None):
+        if self.encoder_gradient in ("objective", "both") and self.repr_optimizer is None:
             raise ValueError(f"encoder_gradient={self.encoder_gradient} needs an objective and its optimiser")
+        if self.repr_optimizer is not None and self.objective is None:
+            raise ValueError("a representation optimiser was given, but no objective for it to step")
         if self.critic_trains != (self.encoder_optimizer is not None):
             raise ValueError(
                 f"encoder_gradient={self.encoder_gradient}: an encoder optimiser belongs to critic and both"
@@ -95,11 +98,6 @@ class Learner:
                 name = "no method" if self.objective is None else f"method {self.objective.name!r}"
                 raise ValueError(f"an intrinsic reward is asked for, but {name} offers one")
             self.novelty = self.objective
-
-    @property
-    def objective_trains(self) -> bool:
-        """Whether the representation loss trains the encoder."""
-        return self.encoder_gradient in ("objective", "both")
 
     @property
     def critic_trains(self) -> bool:
@@ -133,7 +131,7 @@ def update(
     if learner.augment is not None:
         batch = augmented(batch, learner.augment, learner.generator)
     metrics: dict[str, Tensor] = {}
-    if learner.objective_trains and tick % learner.encoder_update_frequency == 0:
+    if learner.repr_optimizer is not None and tick % learner.encoder_update_frequency == 0:
         metrics |= _representation_step(learner, batch)
 
     action = batch.at("action", 1)  # [B, A]: the action in row 1 led from row 0 to row 1

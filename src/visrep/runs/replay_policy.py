@@ -1,0 +1,66 @@
+"""``visrep evaluate``: play episodes with a finished run's policy, on the run's own environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from visrep.checkpoint import write_json_atomic
+from visrep.config import config_from_dict
+from visrep.config_overrides import read_yaml
+from visrep.console import Console
+from visrep.envs.vector import VectorEnv
+from visrep.errors import UserError
+from visrep.runs.compose import build_networks, choose_device, env_spec
+from visrep.runs.evaluation import evaluate, evaluation_lanes
+from visrep.runs.pretrained import load_agent, newest_agent
+from visrep.video import write_video
+
+
+def evaluate_run(console: Console, run: str, episodes: int = 10, seed: int | None = None, video: str | None = None) -> int:
+    """Load the newest agent of a run directory and play it.
+
+    Args:
+        console: where to print.
+        run: run directory.
+        episodes: how many episodes.
+        seed: of the evaluation episodes; None takes the run's own evaluation seed.
+        video: path of an mp4 of the first episode, or None.
+
+    Returns:
+        Exit status 0; the figures are printed and written to ``evaluation.json`` in the run directory.
+    """
+    folder = Path(run)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"run={run} is not a run directory: it has no config.yaml")
+    if episodes < 1:
+        raise UserError(f"episodes={episodes}: at least one")
+    config = config_from_dict(read_yaml(folder / "config.yaml"))
+    device, _ = choose_device(config.run.device)
+    seed = config.run.seed + 1 if seed is None else seed
+    lanes = evaluation_lanes(config.run.num_envs, episodes)
+    with VectorEnv(env_spec(config), lanes, seed) as envs:
+        networks = build_networks(config, envs, device)
+        agent = load_agent(networks, str(newest_agent(folder)))
+        result = evaluate(
+            envs,
+            networks.encoder,
+            networks.policy,
+            frame_stack=config.run.frame_stack,
+            episodes=episodes,
+            agent_step=torch.iinfo(torch.int32).max,  # schedules at their end
+            first_episode=0,
+            device=device,
+            precision=config.run.precision,
+        )
+    returns = np.asarray(result.returns)
+    console.line(f"{agent.name} on {config.run.env}: return {returns.mean():.2f} (std {returns.std():.2f}, {episodes} episodes)")
+    if result.success is not None:
+        console.line(f"success {100 * result.success:.0f} %")
+    if video is not None:
+        write_video(Path(video), result.frames)
+    figures = {"agent": agent.name, "seed": seed, "returns": result.returns, "success": result.success}
+    write_json_atomic(folder / "evaluation.json", figures)
+    return 0
