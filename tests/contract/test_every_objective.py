@@ -216,8 +216,9 @@ def test_remember_is_decided_by_its_generator(name: str) -> None:
 @pytest.mark.parametrize("name", NOVEL)
 def test_novelty_under_autocast(name: str) -> None:
     objective = make(name)
-    transition = transition_for(objective)
     with torch.autocast("cpu", torch.bfloat16):
+        transition = transition_for(objective)
+        assert transition.features.dtype == torch.bfloat16
         embedding = objective.embed(transition)
         objective.remember(embedding, torch.Generator().manual_seed(0))
         reward = objective.novelty(embedding)

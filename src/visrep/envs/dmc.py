@@ -246,7 +246,7 @@ class _NoGraphics:
     """
 
     def __init__(self) -> None:
-        self.gl = self.mujoco = self
+        self.gl = self.mujoco = self.ptr = self
 
     def make_current(self) -> contextlib.AbstractContextManager[_NoGraphics]:
         return contextlib.nullcontext(self)

@@ -33,6 +33,7 @@ QUANTITIES = (
     Quantity("eval", "episode_reward", "evaluation return"),
     Quantity("eval", "success", "success (%)", 100.0),
     Quantity("metrics", "state_coverage", "visited cells (%)", 100.0),
+    Quantity("metrics", "state_cells_visited", "visited cells of the state"),
     Quantity("metrics", "feature_rank", "effective rank of features"),
 )
 
@@ -93,6 +94,8 @@ def _environment(env: str, runs: Sequence[_Run]) -> list[Section]:
     sections = []
     for quantity in QUANTITIES:
         groups = _curves(runs, quantity, axis)
+        if quantity.key == "state_cells_visited" and _curves(runs, QUANTITIES[2], axis):
+            continue  # the share says the same
         if not groups:
             continue
         blocks = [_plots(groups, quantity, axis), _score_table(groups)]

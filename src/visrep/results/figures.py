@@ -273,7 +273,7 @@ def save(figure: Figure | NDArray[np.uint8], path: Path, caption: str | None = N
     if isinstance(figure, Figure):
         with mpl.rc_context(STYLE):
             metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(path, dpi=150, facecolor="white", metadata=metadata)
+            figure.savefig(path, dpi=200, facecolor="white", metadata=metadata)
     else:
         imsave(path, figure)
     if caption is not None:

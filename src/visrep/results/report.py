@@ -196,9 +196,12 @@ def _learning(rows: Rows, axis: Axis, marks: Mapping[str, float]) -> list[str]:
     for kind, key, ylabel, caption in (
         ("eval", "success", "success (%)", "Share of evaluation episodes that reached the goal"),
         ("metrics", "state_coverage", "visited cells (%)", "Share of reachable cells visited since the start"),
-        ("metrics", "intrinsic_reward_mean", "intrinsic reward", "Mean exploration reward"),
+        ("metrics", "state_cells_visited", "visited cells", "Distinct cells of the privileged state visited so far"),
+        ("metrics", "intr_reward_mean", "intrinsic reward", "Mean exploration reward"),
     ):
         found = curve(kind, key, 100.0 if ylabel.endswith("(%)") else 1.0)
+        if key == "state_cells_visited" and any("state_coverage" in row for row in rows):
+            continue  # the same curve as a share
         if len(found.x):
             figure = figures.run_curves({key: thin(found)}, ylabel, marks=marks, xlabel=xlabel)
             plots.append(_plot(figure, caption))

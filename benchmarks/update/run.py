@@ -1,0 +1,165 @@
+"""One update of ours against the public references: same machine, same threads, same batch, interleaved.
+
+    python benchmarks/update/run.py --reference-proto PATH --reference-drqv2 PATH [--threads 4] [--repeats 3]
+
+An update of Proto-RL is the mean of an even tick (representation, critic, actor, targets) and an odd one (critic only).
+Before timing, one update on the same weights, batch, noise and candidate rows checks that the losses agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ours
+import reference
+import torch
+from torch import Tensor
+
+from visrep.objectives.proto import ProtoObjective
+from visrep.policies.contract import PolicyNoise
+from visrep.runs.update import Learner, update
+
+BATCH_SIZES = {"proto": 512, "drqv2": 256}
+AGENTS = {"proto": reference.proto_agent, "drqv2": reference.drqv2_agent}
+LEARNERS = {"proto": ours.proto_learner, "drqv2": ours.drqv2_learner}
+TICKS = {"proto": (0, 1), "drqv2": (0,)}
+BARS = {("proto", "bf16"): 5.0, ("proto", "fp32"): 2.5, ("drqv2", "bf16"): 2.5, ("drqv2", "fp32"): 2.5}
+# Relative difference of each loss after one update on identical weights and inputs.
+LOSS_TOLERANCE = {"fp32": 1e-4, "bf16": 5e-2}
+LOSSES = {"proto": ("repr_loss", "critic_loss", "actor_loss", "alpha_loss"), "drqv2": ("critic_loss", "actor_loss")}
+
+
+def transitions(batch_size: int) -> tuple[Tensor, ...]:
+    """obs, action, reward, discount, next_obs of random content; obs uint8."""
+    g = torch.Generator().manual_seed(1)
+    obs, next_obs = (
+        torch.randint(0, 256, (batch_size, *reference.OBS_SHAPE), generator=g, dtype=torch.uint8) for _ in range(2)
+    )
+    action = torch.rand(batch_size, reference.ACTION_DIM, generator=g) * 2 - 1
+    reward = torch.rand(batch_size, 1, generator=g)
+    return obs, action, reward, torch.full_like(reward, 0.99), next_obs
+
+
+def losses_of_reference(name: str, folder: Path, data: tuple[Tensor, ...], noise: PolicyNoise, rows: Tensor) -> list[float]:
+    torch.manual_seed(0)
+    agent = AGENTS[name](folder)
+    agent.aug = lambda images: images
+    with reference.given_draws([noise.critic, noise.actor], rows) as losses:
+        agent.update(reference.Replay(*data), 0)
+    return losses
+
+
+def losses_of_ours(name: str, agent: Any, data: tuple[Tensor, ...], noise: PolicyNoise, rows: Tensor, precision: str) -> list[float]:
+    learner = LEARNERS[name](agent, precision)
+    learner.augment = None
+    if isinstance(learner.objective, ProtoObjective):
+        remember = functools.partial(ProtoObjective.remember, learner.objective, candidates=rows)
+        learner.objective.remember = lambda embedding, generator=None: remember(embedding)  # type: ignore[method-assign]
+    metrics = update(learner, ours.batch(*data), 0, 0, noise=noise)
+    return [float(metrics[loss]) for loss in LOSSES[name]]
+
+
+def check_losses(name: str, folder: Path, data: tuple[Tensor, ...]) -> dict[str, Any]:
+    """Losses of one update by the reference and by ours in both precisions."""
+    g = torch.Generator().manual_seed(2)
+    noise = PolicyNoise.draw(data[1], g)
+    rows = torch.randint(len(data[0]), (512,), generator=g)
+    torch.manual_seed(0)
+    agent = AGENTS[name](folder)
+    expected = losses_of_reference(name, folder, data, noise, rows)
+    result: dict[str, Any] = {"reference": dict(zip(LOSSES[name], expected, strict=True))}
+    for precision, tolerance in LOSS_TOLERANCE.items():
+        got = losses_of_ours(name, agent, data, noise, rows, precision)
+        result[precision] = dict(zip(LOSSES[name], got, strict=True))
+        worst = max(abs(a - b) / max(abs(b), 1e-6) for a, b in zip(got, expected, strict=True))
+        result[precision]["worst_relative_difference"] = worst
+        verdict = "agree" if worst <= tolerance else "DIFFER"
+        print(f"{name} {precision}: losses {verdict}, worst relative difference {worst:.1e} (tolerance {tolerance:.0e})")
+    return result
+
+
+def measure(name: str, folder: Path, data: tuple[Tensor, ...], repeats: int, clock: Callable[[], float]) -> dict[str, Any]:
+    """Median seconds per update of the reference and of ours in both precisions, one after the other in every round."""
+    agent = AGENTS[name](folder)
+    replay = reference.Replay(*data)
+    batch = ours.batch(*data)
+    learners: dict[str, Learner] = {precision: LEARNERS[name](agent, precision) for precision in ("fp32", "bf16")}
+    steps: dict[str, Callable[[int], Any]] = {"reference": lambda tick: agent.update(replay, tick)}
+    for precision, learner in learners.items():
+        steps[precision] = lambda tick, learner=learner: update(learner, batch, tick, tick)
+    seconds: dict[str, list[float]] = {kind: [] for kind in steps}
+    for round_ in range(repeats + 1):
+        for kind, step in steps.items():
+            start = clock()
+            for tick in TICKS[name]:
+                step(tick)
+            if round_ > 0:  # the first round warms up
+                seconds[kind].append((clock() - start) / len(TICKS[name]))
+    medians = {kind: statistics.median(values) for kind, values in seconds.items()}
+    return {
+        "batch_size": BATCH_SIZES[name],
+        "seconds_per_update": medians,
+        "all_seconds": seconds,
+        "speedup": {precision: medians["reference"] / medians[precision] for precision in learners},
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = ["| update | reference s | ours fp32 s | ratio | ours bf16 s | ratio |", "|---|---|---|---|---|---|"]
+    for name, result in results.items():
+        s, r = result["seconds_per_update"], result["speedup"]
+        ratios = [f"{r[p]:.1f} (bar {BARS[name, p]:g})" for p in ("fp32", "bf16")]
+        lines.append(
+            f"| {name}, batch {result['batch_size']} | {s['reference']:.2f} | {s['fp32']:.3f} | {ratios[0]} "
+            f"| {s['bf16']:.3f} | {ratios[1]} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference-proto", type=Path, help="checkout of denisyarats/proto")
+    parser.add_argument("--reference-drqv2", type=Path, help="checkout of facebookresearch/drqv2")
+    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--skip-losses", action="store_true", help="only time")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count CPU seconds of this process instead of wall-clock: for --threads 1 on a machine that others use",
+    )
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    folders = {"proto": args.reference_proto, "drqv2": args.reference_drqv2}
+    results: dict[str, Any] = {}
+    for name, folder in folders.items():
+        if folder is None:
+            continue
+        data = transitions(BATCH_SIZES[name])
+        losses = {} if args.skip_losses else check_losses(name, folder, data)
+        results[name] = measure(name, folder, data, args.repeats, clock) | {"losses": losses}
+    print(table(results))
+    if args.out is not None:
+        machine = {
+            "threads": args.threads,
+            "clock": "cpu" if args.cpu_time else "wall",
+            "torch": torch.__version__,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "machine": platform.machine(),
+            "reference_crop": reference.crop_implementation(),
+        }
+        args.out.write_text(json.dumps({"setup": machine, "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
