@@ -210,11 +210,12 @@ def markdown(results: dict[str, Any], threads: list[int]) -> str:
         f"{machine['numpy']}, stable-baselines3 {machine['stable_baselines3']}.",
         "",
         "Bytes are the growth of resident memory while the buffer was filled, divided by agent steps. All uint8 lines "
-        "hand over the same number of images and bytes; the reference as it is converts them to float32 on the way, so it "
-        "compares with the line that converts visrep's (which a visrep run does not do: images stay uint8 until they are "
-        "augmented). Observation and next observation are separate tensors in the other buffers and the two slices of one "
-        "tensor [512, 2, 9, 84, 84] in visrep. visrep and the reference keep episodes apart; stable-baselines3 with "
-        "optimize_memory_usage=True returns the next episode's first observation as next observation of a last step.",
+        "hand over the same number of images and bytes; the reference as it is converts them to float32 on the way, so "
+        "it compares with the line that converts visrep's (which a run does not do: images stay uint8 until they are "
+        "augmented). Observation and next observation are separate tensors in the other buffers and the two slices of "
+        "one tensor [512, 2, 9, 84, 84] in visrep. visrep and the reference keep episodes apart; stable-baselines3 "
+        "with optimize_memory_usage=True returns the next episode's first observation as next observation of a last "
+        "step.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -236,6 +237,7 @@ def main() -> None:
     arguments = parser.parse_args()
     np.random.seed(0)  # the other buffers draw from NumPy's global generator
     steps = arguments.agent_steps
+    noise()  # before anybody's memory is measured
     contenders = [
         *visrep_contenders(steps),
         *reference_contenders(arguments.reference, steps),

@@ -146,8 +146,8 @@ class Replay:
 
 
 @contextmanager
-def given_draws(normals: list[Tensor], candidates: Tensor | None) -> Iterator[list[float]]:
-    """Hand the given draws to the reference and collect the value of every loss it back-propagates, in order."""
+def given_draws(agent: Any, normals: list[Tensor], candidates: Tensor) -> Iterator[list[float]]:
+    """Hand the given draws to the agent and collect the value of every loss it back-propagates, in order."""
     losses: list[float] = []
     waiting = list(normals)
     backward = Tensor.backward
@@ -164,9 +164,9 @@ def given_draws(normals: list[Tensor], candidates: Tensor | None) -> Iterator[li
         mock.patch("torch.distributions.normal._standard_normal", normal),
         mock.patch("torch.distributions.Categorical.sample", lambda self, *_: candidates),
     ]
-    drqv2 = sys.modules.get("drqv2")
-    if drqv2 is not None:
-        patches.append(mock.patch.object(drqv2.utils, "_standard_normal", normal))
+    utils = agent.update.__func__.__globals__["utils"]
+    if hasattr(utils, "_standard_normal"):  # DrQ-v2's distribution imports the name
+        patches.append(mock.patch.object(utils, "_standard_normal", normal))
     for patch in patches:
         patch.start()
     try:

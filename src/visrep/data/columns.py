@@ -60,7 +60,7 @@ class Column:
             self.host[index] = flat
         else:
             device = self.values.device
-            self.values[torch.from_numpy(index).to(device)] = torch.tensor(flat, device=device)
+            self.values.index_copy_(0, torch.from_numpy(index).to(device), torch.tensor(flat, device=device))
 
     def read(self, start: int, stop: int) -> NDArray[np.generic]:
         """Rows start..stop as host memory [n, D] (a view where they are on the host)."""

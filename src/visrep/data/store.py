@@ -252,9 +252,9 @@ class FrameStore:
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the rows added since the last save to ``folder`` and return the state that ``load`` takes back.
 
-        The state is small and JSON-able; put it into the checkpoint. Always name the same folder. The files are complete for this state when this
-        returns, and stay complete for it and for the state before it whatever is written later, a kill included.
-        With storage "disk" the rows already lie in ``path`` and ``folder`` is not used.
+        The state is small and JSON-able; put it into the checkpoint. Always name the same folder. The files are
+        complete for this state when this returns, and stay complete for it and for the state before it whatever is
+        written later, a kill included. With storage "disk" the rows already lie in ``path``, so ``folder`` is not used.
 
         Raises:
             UserError: no space or no permission; the state saved last can still be loaded.
@@ -263,7 +263,8 @@ class FrameStore:
 
     def export(self, folder: Path) -> dict[str, Any]:
         """Write a copy of all readable rows to ``folder``; returns the state that a store without slack can load."""
-        return Mirror(self.spec.columns(), self.lanes, self.rings.window, slack=0).save(folder, self.rings, self.columns)
+        copy = Mirror(self.spec.columns(), self.lanes, self.rings.window, slack=0)
+        return copy.save(folder, self.rings, self.columns)
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
         """Restore exactly the readable rows of the moment when ``save`` returned ``state``, checking every row.

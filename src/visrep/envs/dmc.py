@@ -1,8 +1,8 @@
 """The DeepMind Control suite and its manipulation tasks as pixel environments.
 
 ``<domain>_<task>`` for the suite (``cheetah_run``, ``ball_in_cup_catch``, ``humanoid_CMU_walk``), ``manip_<name>`` for
-every manipulation task that dm_control offers as ``<name>_vision``. Conventions of the published pixel benchmarks: camera
-0 (2 for quadruped, the task's own for manipulation), actions scaled to [-1, 1], no reward shown in the colours.
+every manipulation task that dm_control offers as ``<name>_vision``. Conventions of the published pixel benchmarks:
+camera 0 (2 for quadruped, the task's own for manipulation), actions scaled to [-1, 1], no reward shown in the colours.
 
 Shapes: H W pixels, A action, K state.
 """
@@ -10,6 +10,7 @@ Shapes: H W pixels, A action, K state.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from importlib import metadata
 from typing import Any
@@ -20,7 +21,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from visrep.envs.contract import Action, Frame, PixelEnv
-from visrep.envs.rendering import make_renderer, package_problem, prepare_process, resolve_renderer
+from visrep.envs.rendering import make_renderer, opengl_error, package_problem, prepare_process, resolve_renderer
 from visrep.errors import UserError, nearest
 
 # Written out so that names can be listed and checked without importing dm_control, which would settle OpenGL for the
@@ -136,7 +137,7 @@ class DmcEnv(PixelEnv):
         return self._env.physics
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
-        """Start an episode that is a pure function of ``seed`` and the actions; without seed, the next of a sequence."""
+        """Start an episode, a pure function of ``seed`` and the actions; without seed, the next of a sequence."""
         if seed is None and self._first_seed is not None:
             seed = self._first_seed
         self._first_seed = None
@@ -222,6 +223,7 @@ class DmcEnv(PixelEnv):
 
 
 def _load(task: str, seed: int, renderer: str) -> Any:
+    logging.getLogger("absl").addFilter(_deprecation)  # of names inside dm_control's own models
     try:
         if task not in _SUITE_NAMES:
             from dm_control import manipulation
@@ -231,11 +233,13 @@ def _load(task: str, seed: int, renderer: str) -> Any:
             return manipulation.load(f"{task.removeprefix(MANIPULATION_PREFIX)}_features", seed=seed)
         from dm_control import suite
     except (ImportError, AttributeError, RuntimeError) as error:  # AttributeError: PyOpenGL without a library
-        raise UserError(
-            f"dm_control cannot load OpenGL for render={renderer}: {error}. `visrep doctor` says what to install"
-        ) from error
+        raise opengl_error(renderer, error) from error
     domain, name = _SUITE_NAMES[task]
     return suite.load(domain, name, task_kwargs={"random": seed}, visualize_reward=False)
+
+
+def _deprecation(record: logging.LogRecord) -> bool:
+    return "deprecated" not in record.getMessage()
 
 
 class _NoGraphics:

@@ -7,14 +7,15 @@ process that is about to make an environment, and everything about a machine is 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-import logging
 import os
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -36,8 +37,6 @@ FIXES = {
 }
 FIX_MUJOCO = "pip install 'mujoco>=3.17,<4'"
 FIX_DMC = "pip install 'visrep[dmc]'"
-
-logger = logging.getLogger("visrep.rendering")
 
 
 class Renderer(Protocol):
@@ -96,10 +95,10 @@ def warp_problem() -> tuple[str, str] | None:
 
 
 def resolve_renderer(render: str) -> str:
-    """The renderer to use for ``render`` (auto, warp, egl, osmesa), checked to work; call it once, in the parent process.
+    """The renderer to use for ``render``, checked to work; call it once, in the parent process.
 
-    auto takes EGL where it draws on an NVIDIA device, else warp, else the first OpenGL that works. OpenGL is probed in a
-    subprocess, once per process; workers are given the concrete name and do not probe.
+    auto takes EGL where it draws on an NVIDIA device, else warp, else the first OpenGL that works. OpenGL is probed in
+    a subprocess, once per process; workers are given the concrete name and do not probe.
 
     Raises:
         UserError: unknown name, or the renderer does not work here; the message has the line that mends it.
@@ -131,7 +130,7 @@ def _automatic() -> str:
     for name in ("egl", "osmesa"):
         if probe(name).ok:
             return name
-    raise UserError(f"no renderer works here. Mend it with: {FIXES['warp']}   (or, for software OpenGL: {FIXES['egl']})")
+    raise UserError(f"no renderer works here. Mend it with: {FIXES['warp']}   (software OpenGL: {FIXES['egl']})")
 
 
 def _nvidia_device() -> bool:
@@ -149,13 +148,31 @@ def _announce_compilation() -> None:
         )
 
 
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drop what native libraries write to file descriptor 2 (``sys.stderr`` itself is only flushed)."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
 def prepare_process(renderer: str) -> None:
     """Settle OpenGL for this process, before dm_control is imported in it.
 
     Raises:
-        UserError: ``MUJOCO_GL`` asks for another renderer than ``egl``/``osmesa`` here, or dm_control was already imported
+        UserError: unknown or missing renderer; ``MUJOCO_GL`` asks for another one; or dm_control was already imported
             for another one.
     """
+    if renderer not in RENDERERS:
+        raise UserError(f"render={renderer} is unknown; choose auto, {', '.join(RENDERERS)}")
+    if renderer == "warp" and (problem := warp_problem()):
+        raise UserError(f"render=warp does not work here: {problem[0]}. Mend it with: {problem[1]}")
     # One rasteriser thread per process: environments run in as many processes as there are cores.
     os.environ.setdefault("LP_NUM_THREADS", "1")
     wanted = os.environ.get("MUJOCO_GL", "").lower()
@@ -164,10 +181,10 @@ def prepare_process(renderer: str) -> None:
         if not wanted and loaded is None:
             os.environ["MUJOCO_GL"] = "disabled"  # else dm_control loads whatever OpenGL it finds
         return
-    if loaded is not None and loaded.BACKEND != renderer:
+    if loaded is not None and renderer != loaded.BACKEND:
         raise UserError(
-            f"render={renderer}: dm_control was already loaded in this process with OpenGL {loaded.BACKEND!r}, and reads "
-            "MUJOCO_GL only once. Make the environment in a process of its own (num_envs>1 does), or set "
+            f"render={renderer}: dm_control was already loaded in this process with OpenGL {loaded.BACKEND!r}, "
+            "and reads MUJOCO_GL only once. Make the environment in a process of its own (num_envs>1 does), or set "
             f"MUJOCO_GL={renderer} before Python starts"
         )
     if loaded is None and wanted not in ("", "disabled", renderer):
@@ -175,11 +192,21 @@ def prepare_process(renderer: str) -> None:
     os.environ["MUJOCO_GL"] = renderer
 
 
+def opengl_error(renderer: str, error: BaseException) -> UserError:
+    """What a user is told when OpenGL does not load in this process."""
+    if renderer == "warp":
+        return UserError(
+            f"dm_control loads OpenGL because MUJOCO_GL={os.environ.get('MUJOCO_GL')} is set, and fails: {error}. "
+            "render=warp needs none: unset MUJOCO_GL"
+        )
+    return UserError(f"render={renderer} does not work here: {error}. Mend it with: {FIXES[renderer]}")
+
+
 def make_renderer(renderer: str, height: int, width: int, camera: int) -> Renderer:
     """The renderer for one environment, in a process that ``prepare_process`` has settled."""
     if renderer == "warp":
         return _WarpOnPhysics(height, width, camera)
-    return _GlOnPhysics(height, width, camera)
+    return _GlOnPhysics(renderer, height, width, camera)
 
 
 class _WarpOnPhysics:
@@ -203,17 +230,22 @@ class _WarpOnPhysics:
 class _GlOnPhysics:
     """dm_control's own camera, kept for the episode (``physics.render`` makes one for every frame)."""
 
-    def __init__(self, height: int, width: int, camera: int) -> None:
+    def __init__(self, name: str, height: int, width: int, camera: int) -> None:
+        self._name = name
         self._arguments = {"height": height, "width": width, "camera_id": camera}
         self._camera: Any = None
         self._model: Any = None
 
     def reset(self, physics: Any) -> None:
-        if self._model is not physics.model.ptr:
-            from dm_control.mujoco.engine import Camera
+        if self._model is physics.model.ptr:
+            return
+        from dm_control.mujoco.engine import Camera
 
+        try:
             self._camera = Camera(physics, **self._arguments)
-            self._model = physics.model.ptr
+        except (ImportError, AttributeError, RuntimeError) as error:  # PyOpenGL's ways of missing a library
+            raise opengl_error(self._name, error) from error
+        self._model = physics.model.ptr
 
     def render(self, physics: Any) -> NDArray[np.uint8]:
         return np.array(self._camera.render())

@@ -19,7 +19,7 @@ from visrep.envs.toy_layouts import GRID, LAYOUTS, cell_table, slide
 from visrep.envs.toy_render import Painter, background
 from visrep.errors import UserError, nearest
 
-DRAWING = 1  # raise when the pixels change, so that fingerprints of old data no longer match
+DRAWING = 2  # raise when the pixels change, so that fingerprints of old data no longer match
 STEP = 0.02  # displacement of a full action per environment frame, in arena sides
 EPISODE_AGENT_STEPS = 200
 GOAL_RADIUS = 0.08

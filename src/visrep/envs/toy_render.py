@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from visrep.envs.toy_layouts import LAYOUTS, Point, Rect
 
-FLOOR = (214, 210, 200)
-WALL = (48, 52, 64)
-AGENT = (208, 32, 36)
+FLOOR = (12, 14, 20)
+WALL = (96, 104, 120)
+AGENT = (255, 120, 60)
 GOAL = (60, 160, 70)
 AGENT_RADIUS = 0.05  # of the arena
 PHASES = 16  # the disc moves in steps of 1/16 pixel

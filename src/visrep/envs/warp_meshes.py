@@ -17,17 +17,17 @@ from visrep.envs.warp_scene import ShapeList
 
 
 class HeightFields:
-    """Keeps the tracer's copy of each visible height field equal to the model's heights (a task may draw new terrain)."""
+    """Keeps the tracer's copy of each visible height field equal to the model's: a task may draw new terrain."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
         self._meshes: dict[int, Any] = {}  # a mesh must outlive its id in the context
-        self._ids = np.flatnonzero(context.hfield_bvh_id.numpy())
+        self._ids = [int(i) for i in np.flatnonzero(context.hfield_bvh_id.numpy())]
         self._heights: NDArray[np.float32] | None = None
 
     def upload(self, model: mujoco.MjModel) -> None:
         """Triangulate anew if a height has changed since the last call."""
-        if not self._ids.size or (self._heights is not None and np.array_equal(self._heights, model.hfield_data)):
+        if not self._ids or (self._heights is not None and np.array_equal(self._heights, model.hfield_data)):
             return
         self._heights = model.hfield_data.copy()
         for field in self._ids:
@@ -47,7 +47,7 @@ class Skins:
             vertices = slice(model.skin_vertadr[skin], model.skin_vertadr[skin] + model.skin_vertnum[skin])
             faces = model.skin_face[model.skin_faceadr[skin] :][: model.skin_facenum[skin]]  # [F, 3]
             self._append(model, skin, faces, warp_model, context)
-            points = wp.array(model.skin_vert[vertices], dtype=wp.vec3)
+            points: Any = wp.array(model.skin_vert[vertices], dtype=wp.vec3)
             mesh = wp.Mesh(points=points, indices=wp.array(faces.flatten(), dtype=wp.int32))
             self._meshes.append(mesh)
         ids = [*context.mesh_bvh_id.numpy().tolist(), *(mesh.id for mesh in self._meshes)]

@@ -11,21 +11,24 @@ Shapes: H W pixels, S slots for shapes (those beyond the list's N stay invisible
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any
 
 import mujoco
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from visrep.envs.warp_scene import SPHERE, ShapeList
+from visrep.envs.rendering import quiet_stderr
+from visrep.envs.warp_scene import PLANE, SPHERE, ShapeList
 
-if wp.config.log_level == wp.LOG_INFO:  # warp's default: a line for every module loaded, kernel compiled, driver absent
+if wp.config.log_level == wp.LOG_INFO:  # warp's default: a line for every module loaded and every kernel compiled
     wp.config.log_level = wp.LOG_ERROR
+with quiet_stderr():  # warp's native part writes to the terminal that there is no CUDA driver; this renderer wants none
+    wp.init()
 
-import mujoco_warp as mjw  # noqa: E402 (importing it makes warp speak)
+import mujoco_warp as mjw
 
-from visrep.envs.warp_meshes import HeightFields, Skins  # noqa: E402
+from visrep.envs.warp_meshes import HeightFields, Skins
+from visrep.envs.warp_shading import filter_textures, headlight_excess, textured_materials
 
 _BELOW_EVERYTHING = -1.0e4  # metres: where unused slots wait
 
@@ -111,6 +114,7 @@ class WarpRenderer:
                 use_shadows=True,
                 render_skybox=True,
             )
+            filter_textures(model, self._rc, self._camera, self._height)
             self._replace_geoms()
             self._heights = HeightFields(self._rc)
             self._skins = Skins(model, self._m, self._rc) if shapes.skins else None
@@ -141,7 +145,8 @@ class WarpRenderer:
         rc.group_root = wp.array([-1], dtype=int)  # the whole tree
         rc.bvh = wp.Bvh(rc.lower, rc.upper, constructor="sah")
         rc.bvh_id = rc.bvh.id
-        self._kind, self._data_id, self._material_id = m.geom_type.numpy(), m.geom_dataid.numpy()[0], m.geom_matid.numpy()[0]
+        self._kind, self._data_id = m.geom_type.numpy(), m.geom_dataid.numpy()[0]
+        self._material_id = m.geom_matid.numpy()[0]
         self._size, self._rgba = m.geom_size.numpy()[0], m.geom_rgba.numpy()[0]
         self._position, self._rotation = d.geom_xpos.numpy()[0], d.geom_xmat.numpy()[0]
         self._rotation[:] = np.eye(3)
@@ -152,6 +157,8 @@ class WarpRenderer:
         for name in _RESET_FIELDS:
             view = getattr(self._m, name).numpy()[0]
             view[...] = getattr(self._model, name).reshape(view.shape)
+        self._textured = textured_materials(self._model)
+        self._m.mat_specular.numpy()[0][self._textured] = 0.0
         self._heights.upload(self._model)
 
     def _upload_list(self) -> None:
@@ -160,12 +167,16 @@ class WarpRenderer:
         rest = slice(n, None)
         self._kind[rest], self._data_id[rest], self._material_id[rest] = SPHERE, -1, -1
         self._size[rest], self._rgba[rest] = 0.0, 0.0
+        has_texture = np.append(self._textured, False)[shapes.material_ids]  # -1, no material, reads the appended value
+        self._planes = np.flatnonzero(has_texture & (shapes.kinds == PLANE))
         self._position[rest] = (0.0, 0.0, _BELOW_EVERYTHING)
 
     def _upload_poses(self, data: mujoco.MjData) -> None:
         self._shapes.fill(self._position, self._rotation, self._size, self._rgba)
         if self._skins is not None:
             self._skins.upload(self._shapes, self._position, self._rotation)
+        axis = data.cam_xmat[self._camera].reshape(3, 3)[:, 2]
+        self._rgba[self._planes, :3] *= headlight_excess(self._model, self._rotation[self._planes, :, 2], axis)[:, None]
         position, rotation = self._camera_views
         position[...], rotation[...] = data.cam_xpos, data.cam_xmat.reshape(-1, 3, 3)
         position, direction = self._light_views

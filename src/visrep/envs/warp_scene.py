@@ -37,8 +37,9 @@ class ShapeList:
 
     def __init__(self, model: Any, camera: int) -> None:
         self.model = model
-        tendons = int(np.sum(model.tendon_group < 3)) if model.ntendon else 0
-        self.capacity = model.ngeom + model.nsite + model.nskin + tendons * _SEGMENTS_PER_TENDON + 64
+        # fixed tendons (of joints) have no path through space, hence nothing to draw
+        self._tendons = sum(int(model.wrap_type[start] != mujoco.mjtWrap.mjWRAP_JOINT) for start in model.tendon_adr)
+        self.capacity = model.ngeom + model.nsite + model.nskin + self._tendons * _SEGMENTS_PER_TENDON + 64
         self.scene = mujoco.MjvScene(model, maxgeom=self.capacity)
         self._option = mujoco.MjvOption()
         self._option.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False  # as dm_control does
@@ -54,8 +55,7 @@ class ShapeList:
     @property
     def slots(self) -> int:
         """Room for the present list with every visible tendon slack."""
-        spatial = sum(1 for kind in np.unique(self.model.wrap_objid) if kind >= 0) if self.model.nwrap else 0
-        return self.count + (_SEGMENTS_PER_TENDON * self.model.ntendon if spatial else 0)
+        return self.count + _SEGMENTS_PER_TENDON * self._tendons
 
     def update(self, data: Any, relist: bool) -> bool:
         """Refresh poses, sizes and colours from ``data``; True when the list itself was read anew."""
@@ -67,9 +67,7 @@ class ShapeList:
         self._relist(data)
         return True
 
-    def fill(
-        self, position: NDArray[Any], rotation: NDArray[Any], size: NDArray[Any], rgba: NDArray[Any]
-    ) -> None:
+    def fill(self, position: NDArray[Any], rotation: NDArray[Any], size: NDArray[Any], rgba: NDArray[Any]) -> None:
         """Write the first N rows of [.., 3], [.., 3, 3], [.., 3] and [.., 4] float32 arrays."""
         n = self.count
         np.concatenate(self._positions, out=position.reshape(-1)[: 3 * n], casting="same_kind")

@@ -10,6 +10,7 @@ import torch
 from visrep.augment.shift import random_shift
 from visrep.config import NO_OBJECTIVE, Config
 from visrep.data.batch import BatchSpec
+from visrep.data.budget import Budget, memory_budget
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders.contract import Encoder, InputContract, build_encoder
@@ -135,6 +136,24 @@ def build_store(config: Config, envs: VectorEnv, device: torch.device, folder: P
     )
 
 
+def replay_budget(config: Config, envs: VectorEnv, run_dir: Path) -> Budget:
+    """Bytes that the experience of one phase needs; the phases' stores follow each other."""
+    run = config.run
+    return memory_budget(
+        frame_shape=envs.frame_shape,
+        action_bytes=4 * envs.action_dim,
+        state_dim=envs.state_dim,
+        capacity=run.replay_buffer_capacity,
+        slack=checkpoint_rows(config),
+        lanes=run.num_envs,
+        storage=run.storage,
+        batch_size=run.batch_size,
+        frame_stack=run.frame_stack,
+        offsets=len({0, 1, run.n_step}),
+        run_dir=run_dir,
+    )
+
+
 def checkpoint_rows(config: Config) -> int:
     """The most rows that one lane may add between two checkpoints: its agent steps, and as many first rows at worst."""
     agent_steps_per_lane = -(-config.run.checkpoint_frequency // config.run.num_envs)
@@ -151,4 +170,5 @@ def build_sampler(config: Config, store: FrameStore, spec: BatchSpec, generator:
         frame_stack=config.run.frame_stack,
         discount=config.run.discount,
         generator=generator,
+        pin_memory=torch.cuda.is_available() and store.device.type == "cpu",
     )

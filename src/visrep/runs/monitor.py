@@ -7,11 +7,11 @@ import time
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visrep.console import ram_bytes
 from visrep.envs.vector import VectorStep
 from visrep.errors import UserError
 from visrep.log import MetricAccumulator, RunLog
@@ -112,7 +112,7 @@ class Monitor:
             episode_reward=self.recent_return,
             fps=self.lengths[lane] / max(1e-9, now - self._episode_began[lane]),
             length=int(self.lengths[lane]),
-            success=float(self.successes[lane]) if has_success else math.nan,
+            success=float(self.successes[lane]) if has_success else None,
         )
         self._episode_began[lane] = now
         self.metrics_due = self.metrics_due or lane == 0
@@ -129,7 +129,7 @@ class Monitor:
         values["updates"] = float(self.counters.updates)
         values["agent_steps_per_second"] = (self.counters.agent_step - agent_steps) / seconds
         values["updates_per_second"] = (self.counters.updates - updates) / seconds
-        values["ram_bytes"] = float(psutil.Process().memory_info().rss)
+        values["ram_bytes"] = float(ram_bytes())
         self.log.metrics(self.counters.agent_step, values)
         self.accumulator.reset()
         self._window_began = (now, self.counters.agent_step, self.counters.updates)

@@ -30,6 +30,7 @@ from visrep.runs.compose import (
     build_store,
     choose_device,
     env_spec,
+    replay_budget,
 )
 from visrep.runs.counters import Counters
 from visrep.runs.coverage import Coverage
@@ -108,6 +109,7 @@ def run(config: Config, command: Command, run_dir: Path, console: Console) -> Ou
         console.line(f"device: {device} ({reason})")
         envs = VectorEnv(env_spec(config), config.run.num_envs, config.run.seed)
         try:
+            _show_budget(config, envs, run_dir, console)
             session = _open(config, command, directory, console, device, envs, checkpoints, stop)
             directory.write_provenance({**session.provenance, "command": command_line(), "device": str(device)})
             console.line(f"environment: {config.run.env}, renderer {envs.fingerprint.get('renderer')}")
@@ -119,6 +121,13 @@ def run(config: Config, command: Command, run_dir: Path, console: Console) -> Ou
                     session.eval_envs.close()
         finally:
             envs.close()
+
+
+def _show_budget(config: Config, envs: VectorEnv, run_dir: Path, console: Console) -> None:
+    budget = replay_budget(config, envs, run_dir)
+    for line in budget.table().splitlines():
+        console.line(line)
+    budget.check()
 
 
 def _saved_state(config: Config, checkpoints: CheckpointStore, directory: RunDirectory) -> dict[str, Any] | None:
@@ -295,7 +304,8 @@ def _housekeeping(
         save_agent(session.networks, session.directory.model, _agent_name(plan, step), session.provenance)
     if _crossed(max(session.saved_at, 0), step, run.checkpoint_frequency):
         _checkpoint(session, state, index, rig)
-    progress.update(step, **{"return": rig.monitor.recent_return})
+    returns = rig.monitor.recent_return
+    progress.update(step, **({} if math.isnan(returns) else {"return": returns}))
 
 
 def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> None:
@@ -308,7 +318,7 @@ def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
     name = _agent_name(plan, counters.agent_step)
     save_pretrained(session.networks, session.directory.model, name, session.provenance)
     if run.save_buffer:
-        rig.store.save(session.directory.path / "buffer" / plan.phase.name)
+        rig.store.export(session.directory.path / "buffer" / plan.phase.name)
     session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")
     counters.next_phase()
     if last:
@@ -380,7 +390,7 @@ def _evaluate(session: Session) -> None:
         counters.agent_step,
         episode=counters.episodes,
         episode_reward=result.mean_return,
-        success=math.nan if result.success is None else result.success,
+        success=result.success,
         episodes=len(result.returns),
         return_std=float(np.std(result.returns)),
     )

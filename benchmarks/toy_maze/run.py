@@ -1,0 +1,121 @@
+"""The toy evidence: what exploration covers without reward, and what learning the task on top of it gains.
+
+    python benchmarks/toy_maze/run.py [--jobs 4] [--seeds 5] [--only coverage|downstream|search] [--runs-dir DIR]
+
+Leaves ``data/<job>.jsonl`` beside this file for ``figures.py``. Started again it skips finished runs and resumes
+interrupted ones; each job takes one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from harness import Harness, Job
+
+HERE = Path(__file__).parent
+METHODS = ("proto", "apt", "rnd", "icm", "disagreement", "random")
+EXPLORATION_STEPS = 100_000
+TASK_STEPS = 60_000
+SEARCH_STEPS = 60_000
+SEARCH_SEEDS = 2
+QUIET = ["save_video=false", "log_save_tb=false"]
+TASK = [f"num_train_steps={TASK_STEPS}", "eval_frequency=2000", "num_eval_episodes=10", *QUIET]
+
+# Task phases on the exploration run; everything else is inherited from it.
+ON_PRETRAINED = {
+    "pretrained_frozen": [],  # the reference's: frozen encoder, actor kept, bonus on
+    "pretrained_nobonus": ["intr_coef=0"],
+    "pretrained_encoder_only": ["intr_coef=0", "keep=none"],  # a fresh actor on the frozen encoder
+}
+# Task phases from nothing, with the preset's sizes.
+FROM_NOTHING = {
+    "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch"],
+    "drqv2_scratch": [
+        "method=none", "policy=drqv2", "encoder_gradient=critic", "transfer=scratch", "encoder_offset=0.5",
+        "std_schedule=linear(1.0,0.1,30000)", "n_step=3",
+    ],
+}  # fmt: skip
+
+# One change each to the preset's pre-training: what was tried, whether it helped or not.
+SEARCH = {
+    "preset": [],
+    "init_temperature 0.1": ["init_temperature=0.1"],
+    "init_temperature 0.1, reward / mean": ["init_temperature=0.1", "intr_reward_norm=mean"],
+    "reward / mean": ["intr_reward_norm=mean"],
+    "twice the updates": ["updates_per_agent_step=0.125"],
+    "half the updates": ["updates_per_agent_step=0.03125"],
+    "batch 256": ["batch_size=256"],
+    "one environment": ["num_envs=1"],
+    "image 42": ["image_size=42"],
+    "no augmentation": ["shift_pad=0"],
+    "shift 2 pixels": ["shift_pad=2"],
+    "nearest neighbour 1": ["topk=1"],
+    "nearest neighbour 12": ["topk=12"],
+    "candidates at temperature 0.1": ["candidate_temperature=0.1"],
+    "queue 512": ["queue_size=512"],
+    "queue 8192": ["queue_size=8192"],
+    "32 prototypes": ["num_protos=32"],
+    "store of 20,000": ["replay_buffer_capacity=20000"],
+    "discount 0.95": ["discount=0.95"],
+    "the reference's lr 1e-4": ["lr=1e-4"],
+}
+
+
+def jobs(seeds: int, groups: list[str]) -> list[Job]:
+    """Every run of the groups; downstream brings the exploration runs that it starts from."""
+    chosen: list[Job] = []
+    for seed in range(1, seeds + 1):
+        if "coverage" in groups or "downstream" in groups:
+            methods = METHODS if "coverage" in groups else METHODS[:1]
+            chosen += [_coverage(method, seed) for method in methods]
+        if "downstream" in groups:
+            chosen += [_task(arm, seed, words, ["finetune", f"encoder={{runs}}/coverage_proto_s{seed}"], True)
+                       for arm, words in ON_PRETRAINED.items()]  # fmt: skip
+            chosen += [_task(arm, seed, words, ["finetune", "preset=toy_maze"], False)
+                       for arm, words in FROM_NOTHING.items()]  # fmt: skip
+    if "search" in groups:
+        chosen += [_search(name, seed) for seed in range(1, SEARCH_SEEDS + 1) for name in SEARCH]
+    return chosen
+
+
+def _coverage(method: str, seed: int) -> Job:
+    words = ["pretrain", "preset=toy_maze", f"method={method}", f"num_expl_steps={EXPLORATION_STEPS}", f"seed={seed}"]
+    tags = {"group": "coverage", "label": method, "seed": seed}
+    return Job(f"coverage_{method}_s{seed}", [*words, "num_eval_episodes=0", *QUIET], EXPLORATION_STEPS, tags)
+
+
+def _task(arm: str, seed: int, words: list[str], start: list[str], pretrained: bool) -> Job:
+    return Job(
+        f"task_{arm}_s{seed}",
+        [*start, "env=toy/maze_center", f"seed={seed}", *words, *TASK],
+        TASK_STEPS,
+        {"group": "downstream", "label": arm, "seed": seed},
+        after=f"coverage_proto_s{seed}" if pretrained else None,
+    )
+
+
+def _search(name: str, seed: int) -> Job:
+    words = ["pretrain", "preset=toy_maze", "method=proto", f"num_expl_steps={SEARCH_STEPS}", f"seed={seed}"]
+    slug = "".join(letter if letter.isalnum() else "-" for letter in name)
+    tags = {"group": "search", "label": name, "seed": seed, "changes": SEARCH[name]}
+    return Job(f"search_{slug}_s{seed}", [*words, *SEARCH[name], "num_eval_episodes=0", *QUIET], SEARCH_STEPS, tags)
+
+
+def main() -> int:
+    """Run the chosen groups."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=4, help="runs at a time, one thread each")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", choices=("coverage", "downstream", "search"), help="one group; all without it")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs/toy_maze"))
+    arguments = parser.parse_args()
+    groups = [arguments.only] if arguments.only else ["coverage", "downstream", "search"]
+    return Harness(jobs(arguments.seeds, groups), arguments.runs_dir, HERE / "data", arguments.jobs).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
