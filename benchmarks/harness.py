@@ -52,12 +52,6 @@ class Job:
     tries: int = 0
     process: subprocess.Popen[bytes] | None = None
 
-    def fingerprint(self) -> str:
-        """Changes when the command or a preset that it names does."""
-        presets = [word.partition("=")[2].split("+") for word in self.words if word.startswith("preset=")]
-        files = [PRESET_FOLDER / f"{name}.yaml" for names in presets for name in names]
-        return hashlib.sha256("\n".join([*self.words, *(file.read_text() for file in files)]).encode()).hexdigest()[:16]
-
 
 @dataclass
 class Harness:
@@ -75,7 +69,7 @@ class Harness:
         self.runs_dir.mkdir(parents=True, exist_ok=True)
         for job in self.jobs:
             mark = self.runs_dir / f"{job.name}.done"
-            if mark.exists() and mark.read_text() == job.fingerprint():
+            if mark.exists() and mark.read_text() == self.fingerprint(job):
                 self._finish(job)
         self.done_before = sum(job.agent_steps for job in self.jobs if job.state == "done")
         console = Console()
@@ -90,8 +84,16 @@ class Harness:
             return 130
         finally:
             self._kill()
-        console.print(self.table(), highlight=False)
+        if console.is_terminal:  # elsewhere Live has just printed it
+            console.print(self.table(), highlight=False)
         return 0 if all(job.state == "done" for job in self.jobs) else 1
+
+    def fingerprint(self, job: Job) -> str:
+        """Changes when the command, a preset that it names, or the job that it starts from does."""
+        presets = [word.partition("=")[2].split("+") for word in job.words if word.startswith("preset=")]
+        texts = [(PRESET_FOLDER / f"{name}.yaml").read_text() for names in presets for name in names]
+        before = [self.fingerprint(other) for other in self.jobs if other.name == job.after]
+        return hashlib.sha256("\n".join([*job.words, *texts, *before]).encode()).hexdigest()[:16]
 
     def _loop(self, console: Console) -> None:
         shown = time.monotonic()
@@ -124,7 +126,7 @@ class Harness:
         assert job.process is not None
         code, job.process = job.process.returncode, None
         if code == 0:
-            (self.runs_dir / f"{job.name}.done").write_text(job.fingerprint())
+            (self.runs_dir / f"{job.name}.done").write_text(self.fingerprint(job))
             self._finish(job)
         elif job.tries < TRIES:
             job.state = "waiting"

@@ -43,6 +43,11 @@ FROM_NOTHING = {
 # One change each to the preset's pre-training: what was tried, whether it helped or not.
 SEARCH = {
     "preset": [],
+    "targets at T (0.1)": ["sinkhorn_temperature=none"],
+    "shift 4 pixels": ["shift_pad=4"],
+    "targets at T, shift 4": ["sinkhorn_temperature=none", "shift_pad=4"],
+    "no augmentation": ["shift_pad=0"],
+    "targets at 0.05": ["sinkhorn_temperature=0.05"],
     "init_temperature 0.1": ["init_temperature=0.1"],
     "init_temperature 0.1, reward / mean": ["init_temperature=0.1", "intr_reward_norm=mean"],
     "reward / mean": ["intr_reward_norm=mean"],
@@ -51,8 +56,6 @@ SEARCH = {
     "batch 256": ["batch_size=256"],
     "one environment": ["num_envs=1"],
     "image 42": ["image_size=42"],
-    "no augmentation": ["shift_pad=0"],
-    "shift 2 pixels": ["shift_pad=2"],
     "nearest neighbour 1": ["topk=1"],
     "nearest neighbour 12": ["topk=12"],
     "candidates at temperature 0.1": ["candidate_temperature=0.1"],
@@ -60,8 +63,7 @@ SEARCH = {
     "queue 8192": ["queue_size=8192"],
     "32 prototypes": ["num_protos=32"],
     "store of 20,000": ["replay_buffer_capacity=20000"],
-    "discount 0.95": ["discount=0.95"],
-    "the reference's lr 1e-4": ["lr=1e-4"],
+    "lr 1e-4": ["lr=1e-4"],
 }
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "encoder_metadata",
     "load_encoder",
     "load_module_states",
+    "network_file_content",
     "save_encoder",
     "save_module_states",
     "write_atomic",
@@ -121,6 +122,11 @@ def load_module_states(path: Path | str) -> tuple[dict[str, dict[str, Tensor]], 
     return states, about["metadata"]
 
 
+def network_file_content(path: Path | str) -> str:
+    """What a network file holds, "encoder" or "modules", after checking its digest."""
+    return str(_read_network_file(Path(path), None)[0]["content"])
+
+
 def _encoder_file(path: Path | str) -> Path:
     path = Path(path).expanduser()
     return path / ENCODER_FILE if path.is_dir() else path
@@ -137,8 +143,10 @@ def _write_network_file(path: Path, state: Mapping[str, Tensor], about: dict[str
     write_atomic(path, blob)
 
 
-def _read_network_file(path: Path, content: Literal["encoder", "modules"]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What the file says about itself and its tensors, after checking its digest."""
+def _read_network_file(
+    path: Path, content: Literal["encoder", "modules"] | None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the file says about itself and its tensors, after checking its digest; ``content`` None takes either."""
     try:
         blob = path.read_bytes()
     except FileNotFoundError as error:
@@ -158,7 +166,7 @@ def _read_network_file(path: Path, content: Literal["encoder", "modules"]) -> tu
     if digest != _digest(header, text, data):
         raise UserError(f"{path} is damaged or cut off: its content does not match its sha256; use another copy")
     _check_format(path, about)
-    if about["content"] != content:
+    if content is not None and about["content"] != content:
         held = ", ".join(about.get("modules", ["an encoder"]))
         raise UserError(f"{path} holds {held}; what is wanted here is a file of kind {content!r}")
     try:

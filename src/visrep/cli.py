@@ -121,12 +121,10 @@ def _wants_help(words: list[str]) -> bool:
 
 
 def _simple_keys(
-    command: str, words: list[str], types: dict[str, type], required: Sequence[str] = ("run",)
-) -> dict[str, str | int]:
+    words: list[str], types: Mapping[str, type], required: Sequence[str] = ("run",)
+) -> dict[str, Any]:
     """``key=value`` words of a command that has a few keys of its own."""
-    if _wants_help(words):
-        raise UserError("keys: " + ", ".join(f"{key}=<{kind.__name__}>" for key, kind in types.items()))
-    values: dict[str, str | int] = {}
+    values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or key not in types:

@@ -31,7 +31,7 @@ SMALL = (
 )  # fmt: skip
 TIMES = ("seconds", "fps", "agent_steps_per_second", "updates_per_second", "ram_bytes")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["visrep.cli", "visrep.runs.session"])
+SERVER.set_forkserver_preload(["visrep.cli", "visrep.runs.session", "torch._dynamo"])  # the first optimiser imports the last
 
 
 def make_slow_toy(

@@ -148,6 +148,8 @@ class DmcEnv(PixelEnv):
             self._env.task._random = random
         else:
             self._env._random_state = random
+            if (order := getattr(self._env.task, "_initial_order", None)) is not None:
+                order.sort()  # reassemble_5_bricks shuffles the previous episode's order
         self._env.reset()
         self._frames_done, self._over = 0, False
         self._renderer.reset(self.physics)

@@ -10,6 +10,7 @@ Shapes: H W pixels, S slots for shapes (those beyond the list's N stay invisible
 
 from __future__ import annotations
 
+import warnings
 from importlib import metadata
 
 import mujoco
@@ -103,7 +104,9 @@ class WarpRenderer:
         self._slots = shapes.slots
         self._kinds = set(shapes.kinds.tolist())
         with wp.ScopedDevice("cpu"):
-            self._m, self._d = mjw.put_model(model), mjw.make_data(model)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about physics, which is not run here
+                self._m, self._d = mjw.put_model(model), mjw.make_data(model)
             self._rc = mjw.create_render_context(
                 model,
                 cam_res=(self._width, self._height),

@@ -30,7 +30,7 @@ def textured_materials(model: mujoco.MjModel) -> NDArray[np.bool_]:
 
 
 def headlight_excess(model: mujoco.MjModel, normals: NDArray[Any], axis: NDArray[Any]) -> NDArray[np.float32]:
-    """1 / max(1, headlight) as [n], for planes with ``normals`` [n, 3]; the camera's ``axis`` [3] points to the viewer."""
+    """1 / max(1, headlight) as [n], for planes with ``normals`` [n, 3]; ``axis`` [3] points to the viewer."""
     light = model.vis.headlight
     if not light.active:
         return np.ones(len(normals), np.float32)

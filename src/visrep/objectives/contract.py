@@ -110,6 +110,13 @@ class Novelty(Protocol):
         ...
 
 
+@runtime_checkable
+class HasPrototypes(Novelty, Protocol):
+    """A ``Novelty`` that compares its embeddings with prototypes, by cosine."""
+
+    prototypes: Tensor  # [K, E]
+
+
 O_ = TypeVar("O_", bound=type[Objective])
 
 

@@ -33,7 +33,7 @@ from visrep.results.page import (
     write_report,
 )
 
-__all__ = ["report_run", "write_report"]
+__all__ = ["report_run", "run_pictures", "run_videos", "write_report"]
 
 LARGEST_PICTURE_BYTES = 3_000_000
 LARGEST_VIDEO_BYTES = 4_000_000
@@ -60,8 +60,8 @@ def report_run(run_dir: Path) -> Path:
         Section("Summary", [_summary(rows), *_provenance(run_dir)]),
         Section("Learning", _learning(rows, axis, marks)),
         Section("Inside the learner", _metric_plots(rows, axis, marks)),
-        Section("Pictures", _pictures(run_dir)),
-        Section("Videos", _videos(run_dir)),
+        Section("Pictures", run_pictures(run_dir)),
+        Section("Videos", run_videos(run_dir)),
         Section("Events", _events(rows)),
         Section("Configuration", _configuration(config)),
     ]
@@ -228,7 +228,8 @@ def _metric_plots(rows: Rows, axis: Axis, marks: Mapping[str, float]) -> list[st
     return [gallery(plots, small=True)] if plots else [missing("losses and other metrics")]
 
 
-def _pictures(run_dir: Path) -> list[str]:
+def run_pictures(run_dir: Path) -> list[str]:
+    """Blocks with the pictures in a run's figures/, each with its caption."""
     blocks, notes = [], []
     for path in sorted(p for p in (run_dir / "figures").glob("*") if p.suffix in (".png", ".svg", ".jpg")):
         megabytes = path.stat().st_size / 1e6
@@ -243,7 +244,8 @@ def _pictures(run_dir: Path) -> list[str]:
     return [gallery(blocks), *notes] if blocks or notes else [missing("pictures (figures/)")]
 
 
-def _videos(run_dir: Path) -> list[str]:
+def run_videos(run_dir: Path) -> list[str]:
+    """Blocks with a few of a run's evaluation videos, the first and the last among them."""
     files = sorted((run_dir / "video").glob("*.mp4"), key=lambda p: (not p.stem.isdigit(), p.stem.zfill(20)))
     if not files:
         return [missing("videos (video/)")]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from visrep.augment.shift import random_shift
 from visrep.config import NO_OBJECTIVE, Config
 from visrep.data.batch import BatchSpec
@@ -29,6 +31,11 @@ class Networks:
     encoder: Encoder
     objective: Objective | None
     policy: Policy
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks by name."""
+        modules: dict[str, nn.Module] = {"encoder": self.encoder, "policy": self.policy}
+        return modules if self.objective is None else {**modules, "objective": self.objective}
 
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
@@ -57,13 +64,26 @@ def build_networks(config: Config, envs: VectorEnv, device: torch.device) -> Net
     run = config.run
     channels, height, width = envs.frame_shape
     contract = InputContract(height=height, width=width, channels=channels, stack=run.frame_stack)
-    encoder = build_encoder(run.encoder_kind, contract, channels=run.encoder_channels, offset=run.encoder_offset)
+    try:
+        encoder = build_encoder(run.encoder_kind, contract, channels=run.encoder_channels, offset=run.encoder_offset)
+    except ValueError as error:
+        raise UserError(f"encoder_kind={run.encoder_kind} cannot be built: {error}") from error
     objective = None
     if run.method not in NO_OBJECTIVE:
         assert config.objective is not None
         objective = OBJECTIVES.build(run.method, encoder, envs.action_dim, config.objective).to(device)
     policy = build_policy(run.policy, encoder.feature_dim, envs.action_dim, config.policy, lr=run.lr)
     return Networks(encoder.to(device), objective, policy.to(device))
+
+
+def compile_networks(networks: Networks, how: str) -> None:
+    """``compile=on|cudagraphs``: compile the forward passes in place (names and state dicts stay as they are)."""
+    if how == "off":
+        return
+    mode = "reduce-overhead" if how == "cudagraphs" else None
+    for module in (networks.encoder, networks.objective):
+        if module is not None:
+            module.compile(mode=mode, dynamic=False)
 
 
 def build_learner(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import platform
 import sys
 from importlib import metadata
@@ -13,7 +14,9 @@ from visrep.checkpoint import write_atomic, write_json_atomic
 from visrep.config import Config, differing_keys
 from visrep.config_overrides import read_yaml
 from visrep.errors import UserError
+from visrep.files import remove_leftovers
 
+RECORDS = ("train.csv", "eval.csv", "metrics.jsonl")
 PACKAGES = ("visrep", "torch", "numpy", "gymnasium", "mujoco", "dm_control", "mujoco-warp")
 
 
@@ -38,16 +41,29 @@ class RunDirectory:
             for folder in (self.path, self.model, self.video, self.state):
                 folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            for folder in (self.path, self.model):
+                remove_leftovers(folder)
             self._settle_config()
-        except PermissionError as error:
-            raise UserError(f"cannot write to {error.filename}: choose another run_dir or change its permissions") from error
         except OSError as error:
-            raise UserError(f"cannot use {self.path} as a run directory: {error.strerror or error}") from error
+            self._release()
+            where = error.filename or self.path
+            if isinstance(error, PermissionError):
+                raise UserError(f"cannot write to {where}: choose another run_dir or change its permissions") from error
+            raise UserError(
+                f"cannot use {self.path} as a run directory ({where}: {error.strerror or error}): choose another run_dir"
+            ) from error
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
 
     @property
     def model(self) -> Path:
@@ -69,19 +85,39 @@ class RunDirectory:
         """Flat keys of the run."""
         return self.path / "config.yaml"
 
-    def write_provenance(self, provenance: dict[str, Any]) -> None:
-        """Record what the run ran on: versions, device, environment fingerprint, command."""
-        write_json_atomic(self.path / "provenance.json", provenance)
+    def write_provenance(self, provenance: dict[str, Any]) -> list[str]:
+        """Record what the run runs on: versions, device, environment fingerprint, command.
+
+        Returns:
+            What differs from the process before this one and may change the numbers, one text per difference.
+        """
+        path = self.path / "provenance.json"
+        before = json.loads(path.read_bytes()) if path.exists() else provenance
+        changed = [
+            f"{key} was {before[key]}, now it is {provenance[key]}"
+            for key in ("device", "environment", "versions")
+            if key in before and before[key] != provenance[key]
+        ]
+        write_json_atomic(path, provenance)
+        return changed
 
     def _take_lock(self) -> None:
-        self._lock = open(self.path / ".lock", "w", encoding="utf-8")
+        self._lock = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  (open as long as the run lasts)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{self.path} is in use by another running process: wait for it or choose another run_dir") from error
+            raise UserError(
+                f"{self.path} is in use by another running process: wait for it or choose another run_dir"
+            ) from error
 
     def _settle_config(self) -> None:
         if not self.config_file.exists():
+            strange = [name for name in RECORDS if (self.path / name).exists()]
+            if strange:
+                raise UserError(
+                    f"{self.path} holds {', '.join(strange)} but no config.yaml, so it is not a run of visrep and its "
+                    "files would be overwritten: choose another run_dir"
+                )
             header = "# written by visrep; the same keys resume this run\n"
             write_atomic(self.config_file, (header + self._config.to_yaml()).encode())
             return

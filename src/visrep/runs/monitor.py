@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from visrep.console import ram_bytes
 from visrep.envs.vector import VectorStep
@@ -72,11 +73,21 @@ class Monitor:
         """Raise NonFiniteLoss naming the first value that is NaN or infinite."""
         name = first_nonfinite(metrics)
         if name is not None:
-            raise NonFiniteLoss(
-                f"{name} became NaN or infinite at agent step {self.counters.agent_step}, update {self.counters.updates}: "
-                "the run stopped; the newest checkpoint holds the last good state. Try a smaller lr, precision=fp32, "
-                "or look at the metrics just before this step"
-            )
+            self._stop(name)
+
+    def require_finite_weights(self, modules: Mapping[str, nn.Module]) -> None:
+        """Raise NonFiniteLoss before broken weights reach a file: a loss may look fine until its gradient overflows."""
+        for key, module in modules.items():
+            for name, value in module.state_dict().items():
+                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                    self._stop(f"{key}.{name}")
+
+    def _stop(self, name: str) -> NoReturn:
+        raise NonFiniteLoss(
+            f"{name} became NaN or infinite at agent step {self.counters.agent_step}, update {self.counters.updates}: "
+            "the run stopped; the newest checkpoint holds the last good state. Try a smaller lr, precision=fp32, "
+            "or look at the metrics just before this step"
+        )
 
     def visited(self, state: NDArray[np.float32] | None) -> None:
         """Count privileged states [n, K] for the coverage."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from visrep.checkpoint import load_encoder, load_module_states, save_encoder, save_module_states
+from visrep.checkpoint import (
+    encoder_metadata,
+    load_encoder,
+    load_module_states,
+    network_file_content,
+    save_encoder,
+    save_module_states,
+)
 from visrep.config import Config
 from visrep.config_overrides import read_yaml
+from visrep.console import Console
+from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
 from visrep.runs.compose import Networks
 
@@ -17,9 +28,15 @@ ENCODER_FILE = "encoder.safetensors"
 
 # Lengths, places and machine settings are each run's own.
 NOT_INHERITED = frozenset(
-    "num_expl_steps num_train_steps run_dir resume encoder load_pretrained pretrained_dir pretrained_step experiment "
-    "device threads storage transfer keep seed".split()
-)
+    {
+        "num_expl_steps", "num_train_steps", "run_dir", "resume", "encoder", "load_pretrained", "pretrained_dir",
+        "pretrained_step", "experiment", "device", "threads", "storage", "transfer", "keep", "seed",
+    }
+)  # fmt: skip
+
+# Of an environment's fingerprint, what decides how its images look and how far apart in time they are.
+IMAGE_KEYS = ("suite", "renderer", "image_size", "action_repeat", "camera", "versions")
+SAME_KEYS = "Use the same method, policy, image_size, frame_stack and encoder_* keys as the run that wrote it"
 
 
 def save_pretrained(networks: Networks, folder: Path, name: str, provenance: dict[str, Any]) -> Path:
@@ -31,32 +48,117 @@ def save_pretrained(networks: Networks, folder: Path, name: str, provenance: dic
 def save_agent(networks: Networks, folder: Path, name: str, provenance: dict[str, Any]) -> Path:
     """Write every network of the agent to ``<name>.safetensors``."""
     path = folder / f"{name}.safetensors"
-    save_module_states(path, {key: module.state_dict() for key, module in _modules(networks).items()}, provenance)
+    states = {key: module.state_dict() for key, module in networks.modules().items()}
+    save_module_states(path, states, {**provenance, "encoder": _description(networks.encoder)})
     return path
 
 
-def load_agent(networks: Networks, source: str) -> Path:
+@dataclass(frozen=True)
+class LoadedAgent:
+    """What ``load_agent`` did.
+
+    Attributes:
+        path: the file.
+        parts: networks that have its weights now; the others are as they were.
+        provenance: what the file says about the run that wrote it.
+    """
+
+    path: Path
+    parts: frozenset[str]
+    provenance: dict[str, Any]
+
+    def image_differences(self, fingerprint: dict[str, Any]) -> list[str]:
+        """What sets this run's images apart from those of the run that wrote the file, one text per difference."""
+        then = self.provenance.get("environment", {})
+        return [
+            f"{key} {then[key]} there, {fingerprint[key]} here"
+            for key in IMAGE_KEYS
+            if key in then and key in fingerprint and then[key] != fingerprint[key]
+        ]
+
+
+def load_agent(networks: Networks, source: str, leave: Collection[str] = ()) -> LoadedAgent:
     """Load a pre-trained agent into freshly built networks.
 
     Args:
-        networks: of the same architecture; the policy's weights are loaded where the file has them.
+        networks: of the same architecture.
         source: a run directory, an agent file of one, or an ``encoder.safetensors`` (then only the encoder is loaded).
+        leave: networks not to load ("policy", "objective").
 
     Raises:
         UserError: nothing is there, or it is of another architecture.
     """
     path = find_agent(source)
-    if path.name == ENCODER_FILE:
-        loaded = load_encoder(path)
-        _load(networks.encoder, loaded.state_dict(), path, "encoder")
-        return path
-    states, _ = load_module_states(path)
-    for key, module in _modules(networks).items():
-        if key in states:
-            _load(module, states[key], path, key)
-        elif key == "encoder":
-            raise UserError(f"{path} holds no encoder: it has {', '.join(states)}")
-    return path
+    if network_file_content(path) == "encoder":
+        about = encoder_metadata(path)
+        provenance, described = about["provenance"], {key: about[key] for key in ("kind", "config", "input")}
+        states: dict[str, dict[str, Tensor]] = {"encoder": load_encoder(path).state_dict()}
+    else:
+        states, provenance = load_module_states(path)
+        described = provenance.get("encoder", {})
+    if "encoder" not in states:
+        raise UserError(f"{path} holds no encoder: it has {', '.join(states)}")
+    _check_encoder(path, described, networks.encoder)
+    wanted = {key: module for key, module in networks.modules().items() if key in states and key not in leave}
+    for key, module in wanted.items():
+        _load(module, states[key], path, key)
+    return LoadedAgent(path, frozenset(wanted), provenance)
+
+
+def _description(encoder: Encoder) -> dict[str, Any]:
+    return {"kind": encoder.kind, "config": encoder.config(), "input": encoder.contract.to_dict()}
+
+
+def _check_encoder(path: Path, described: dict[str, Any], encoder: Encoder) -> None:
+    """Weights may fit an encoder that scales its input otherwise, so what the file says is compared as well."""
+    here = _flat(_description(encoder))
+    wrong = [
+        f"{key} {value} there, {here.get(key)} here"
+        for key, value in _flat(described).items()
+        if value != here.get(key)
+    ]
+    if wrong:
+        raise UserError(f"{path} holds an encoder of another architecture: {'; '.join(wrong)}. {SAME_KEYS}")
+
+
+def _flat(description: dict[str, Any]) -> dict[str, Any]:
+    nested = [value for value in description.values() if isinstance(value, dict)]
+    plain = {key: value for key, value in description.items() if not isinstance(value, dict)}
+    return {key: value for part in (plain, *nested) for key, value in part.items()}
+
+
+def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], console: Console) -> None:
+    """Load what the run starts from, if it names anything; say what that lacks and how its images differ.
+
+    Args:
+        config: of the run that begins.
+        networks: its fresh networks.
+        fingerprint: of its environment.
+        console: where to say it.
+
+    Raises:
+        UserError: nothing is there, it is of another architecture, or a frozen part that the run needs is not in it.
+    """
+    run = config.run
+    source = find_pretrained_run(config) if run.load_pretrained else run.encoder
+    if source is None:
+        return
+    explores = run.num_expl_steps > 0
+    # What the task phase makes fresh anyway may be of another kind.
+    agent = load_agent(networks, source, leave=() if run.keep or explores else ("policy",))
+    held = ", ".join(sorted(agent.parts))
+    console.line(f"pre-trained {held}: {agent.path}")
+    lacking = [key for key in networks.modules() if key not in agent.parts]
+    if "objective" in lacking and run.intr_coef > 0 and run.transfer == "frozen" and not explores:
+        raise UserError(
+            f"{agent.path} holds only the {held}. The bonus (intr_coef={run.intr_coef:g}) needs the pre-trained networks "
+            f"of method={run.method} as well: name the run directory or its model/expl_agent_*.safetensors instead, or "
+            "set intr_coef=0 (or method=none)"
+        )
+    for key in lacking:
+        console.line(f"note: no pre-trained {key} is taken over; it starts fresh")
+    for difference in agent.image_differences(fingerprint):
+        console.line(f"note: the pre-training saw other images: {difference}")
 
 
 def find_agent(source: str) -> Path:
@@ -82,18 +184,20 @@ def newest_agent(run_dir: Path) -> Path:
     """The agent to judge a run by: the newest of its task phase, else of its exploration."""
     agents = _agents(run_dir, "task") or _agents(run_dir, "expl")
     if not agents:
-        raise UserError(f"{run_dir} has no model/*_agent_*.safetensors yet: it is written when a phase ends (or save_model=true)")
+        raise UserError(
+            f"{run_dir} has no model/*_agent_*.safetensors yet: it is written when a phase ends (or save_model=true)"
+        )
     return agents[-1]
 
 
 def _agents(run_dir: Path, kind: str) -> list[Path]:
     """Agent files of one kind by their agent step, oldest first."""
     files = (run_dir / "model").glob(f"{kind}_agent_*.safetensors")
-    return sorted(files, key=lambda file: int(file.stem.rpartition("_")[2]))
+    return sorted(files, key=lambda file: int(_agent_step(file)))
 
 
 def find_pretrained_run(config: Config) -> str:
-    """The reference's ``load_pretrained``: the agent of ``pretrained_step`` for this env and seed under ``pretrained_dir``.
+    """The reference's ``load_pretrained``: an agent of ``pretrained_step`` for this env and seed under ``pretrained_dir``.
 
     A run directory may be given itself. Unlike the reference, another seed is never taken silently.
     """
@@ -102,45 +206,53 @@ def find_pretrained_run(config: Config) -> str:
     for folder in str(run.pretrained_dir).split(":"):
         root = Path(folder).expanduser()
         for config_file in sorted(root.glob("**/config.yaml")):
-            agent = config_file.parent / "model" / f"expl_agent_{run.pretrained_step}.safetensors"
+            agents = _agents(config_file.parent, "expl")
+            if not agents:
+                continue
             values = read_yaml(config_file)
-            seen.append(f"{config_file.parent} (env={values.get('env')} seed={values.get('seed')})")
-            if agent.is_file() and values.get("env") == run.env and values.get("seed") == run.seed:
-                candidates.append(agent)
+            steps = ", ".join(_agent_step(agent) for agent in agents)
+            about = f"env={values.get('env')} seed={values.get('seed')} pretrained_step={steps}"
+            seen.append(f"{config_file.parent}: {about}")
+            if values.get("env") == run.env and values.get("seed") == run.seed:
+                candidates += [agent for agent in agents if _agent_step(agent) == str(run.pretrained_step)]
     if candidates:
         return str(candidates[-1])
-    listing = "\n".join(f"  {line}" for line in seen) or "  no run directory at all"
+    listing = "\n".join(f"  {line}" for line in seen) or "  no exploration agent at all"
     raise UserError(
-        f"load_pretrained: no model/expl_agent_{run.pretrained_step}.safetensors for env={run.env} seed={run.seed} under "
-        f"pretrained_dir={run.pretrained_dir}; found\n{listing}\nset pretrained_step to a saved step, or name a run with encoder=<dir>"
+        f"load_pretrained: no model/expl_agent_{run.pretrained_step}.safetensors for env={run.env} seed={run.seed} "
+        f"under pretrained_dir={run.pretrained_dir}; found\n{listing}\n"
+        "set pretrained_step, env and seed to those of a saved agent, or name a run with encoder=<dir>"
     )
 
 
-def _modules(networks: Networks) -> dict[str, nn.Module]:
-    modules: dict[str, nn.Module] = {"encoder": networks.encoder, "policy": networks.policy}
-    if networks.objective is not None:
-        modules["objective"] = networks.objective
-    return modules
+def _agent_step(agent: Path) -> str:
+    return agent.stem.rpartition("_")[2]
 
 
-def _load(module: nn.Module, state: dict[str, Any], path: Path, key: str) -> None:
+def _load(module: nn.Module, state: dict[str, Tensor], path: Path, key: str) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
         reasons = "\n".join(str(error).splitlines()[1:6])
         raise UserError(
             f"{path} is a checkpoint of another architecture: its {key} does not fit this run's.\n{reasons}\n"
-            "use the same image_size, frame_stack, encoder_* , method and policy keys as the run that wrote it"
+            f"{SAME_KEYS}"
         ) from error
 
 
 def inherited_settings(words: list[str]) -> dict[str, Any]:
-    """Settings of the run that ``encoder=<run directory>`` names, for ``visrep finetune`` to start from.
+    """Settings of the run that wrote what ``encoder=...`` names, for ``visrep finetune`` to start from.
 
     What the pre-training decided (method, networks, picture, environment) need not be typed again; anything typed wins.
     """
     source = next((word.partition("=")[2] for word in words if word.startswith("encoder=")), "")
-    config_file = Path(source).expanduser() / "config.yaml"
-    if not source or not config_file.is_file():
+    path = Path(source).expanduser()
+    if not source or not path.exists():
         return {}
-    return {key: value for key, value in read_yaml(config_file).items() if key not in NOT_INHERITED}
+    if path.is_file():
+        encoder_only = network_file_content(path) == "encoder"
+        provenance = encoder_metadata(path)["provenance"] if encoder_only else load_module_states(path)[1]
+        values = provenance.get("config", {})
+    else:
+        values = read_yaml(path / "config.yaml") if (path / "config.yaml").is_file() else {}
+    return {key: value for key, value in values.items() if key not in NOT_INHERITED}

@@ -43,7 +43,7 @@ def evaluate_run(console: Console, run: str, episodes: int = 10, seed: int | Non
     lanes = evaluation_lanes(config.run.num_envs, episodes)
     with VectorEnv(env_spec(config), lanes, seed) as envs:
         networks = build_networks(config, envs, device)
-        agent = load_agent(networks, str(newest_agent(folder)))
+        agent = load_agent(networks, str(newest_agent(folder))).path
         result = evaluate(
             envs,
             networks.encoder,

@@ -13,13 +13,10 @@ import torch
 from visrep.checkpoint import CheckpointStore
 from visrep.config import Command, Config
 from visrep.console import Console, Progress
-from visrep.data.sampler import Sampler
-from visrep.data.store import FrameStore
 from visrep.envs.make import make_env
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
 from visrep.log import RunLog
-from visrep.results.representation import effective_rank
 from visrep.runs.acting import FrameStacker
 from visrep.runs.compose import (
     Networks,
@@ -29,23 +26,23 @@ from visrep.runs.compose import (
     build_sampler,
     build_store,
     choose_device,
+    compile_networks,
     env_spec,
     replay_budget,
 )
 from visrep.runs.counters import Counters
 from visrep.runs.coverage import Coverage
+from visrep.runs.diagnostics import write_metrics
 from visrep.runs.directory import RunDirectory, command_line, versions
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.interact import Rig, interact
 from visrep.runs.monitor import Monitor
 from visrep.runs.phases import PhasePlan, enter_task_phase, plan_phases
-from visrep.runs.pretrained import find_pretrained_run, load_agent, save_agent, save_pretrained
-from visrep.runs.state import RunState
+from visrep.runs.pictures import write_pictures
+from visrep.runs.pretrained import save_agent, save_pretrained, take_over
+from visrep.runs.state import RunState, seed_globals
 from visrep.runs.stopping import StopRequest
-from visrep.runs.update import encode
 from visrep.video import write_video
-
-RANK_IMAGES = 256
 
 
 @dataclass
@@ -93,8 +90,12 @@ class Session:
         }
 
 
-def run(config: Config, command: Command, run_dir: Path, console: Console) -> Outcome:
+def run(
+    config: Config, command: Command, run_dir: Path, console: Console, console_episodes: bool = True
+) -> Outcome:
     """Run ``command`` (train, pretrain or finetune) in ``run_dir``; continue where it stands if it was begun before.
+
+    ``console_episodes`` prints a line for every training episode and evaluation.
 
     Raises:
         UserError: anything the user can mend; what is on disk stays valid.
@@ -110,9 +111,7 @@ def run(config: Config, command: Command, run_dir: Path, console: Console) -> Ou
         envs = VectorEnv(env_spec(config), config.run.num_envs, config.run.seed)
         try:
             _show_budget(config, envs, run_dir, console)
-            session = _open(config, command, directory, console, device, envs, checkpoints, stop)
-            directory.write_provenance({**session.provenance, "command": command_line(), "device": str(device)})
-            console.line(f"environment: {config.run.env}, renderer {envs.fingerprint.get('renderer')}")
+            session = _open(config, command, directory, console, device, envs, checkpoints, stop, console_episodes)
             try:
                 return _run_phases(session, saved)
             finally:
@@ -135,7 +134,9 @@ def _saved_state(config: Config, checkpoints: CheckpointStore, directory: RunDir
     if checkpoints.latest() is None:
         return None
     if config.run.resume == "never":
-        raise UserError(f"{directory.path} holds a run and resume=never: use resume=auto to continue it, or another run_dir")
+        raise UserError(
+            f"{directory.path} holds a run and resume=never: use resume=auto to continue it, or another run_dir"
+        )
     return checkpoints.load(which)
 
 
@@ -148,19 +149,18 @@ def _open(
     envs: VectorEnv,
     checkpoints: CheckpointStore,
     stop: StopRequest,
+    console_episodes: bool,
 ) -> Session:
     run_config = config.run
-    torch.manual_seed(run_config.seed)
+    seed_globals(run_config.seed)
     networks = build_networks(config, envs, device)
-    source = find_pretrained_run(config) if run_config.load_pretrained else run_config.encoder
-    if source is not None:
-        path = load_agent(networks, source)
-        console.line(f"pre-trained agent: {path}")
+    take_over(config, networks, envs.fingerprint, console)
+    compile_networks(networks, run_config.compile)
     log = RunLog(
         directory.path,
         run_config.action_repeat,
         tensorboard=run_config.log_save_tb,
-        console=console,
+        console=console if console_episodes else None,
         train_columns=("length", "success"),
         eval_columns=("success", "episodes", "return_std"),
     )
@@ -178,6 +178,17 @@ def _open(
         checkpoints=checkpoints,
         stop=stop,
     )
+
+
+def _announce(session: Session, resumed: bool) -> None:
+    """Show the environment and record what the run computes on; a resumed run says what has changed since."""
+    fingerprint = session.envs.fingerprint
+    session.console.line(f"environment: {session.config.run.env}, renderer {fingerprint.get('renderer')}")
+    changed = session.directory.write_provenance(
+        {**session.provenance, "command": command_line(), "device": str(session.device)}
+    )
+    for change in changed if resumed else ():
+        session.console.line(f"note: {change}; the run goes on, but not bit for bit as without the interruption")
 
 
 def _coverage(config: Config, envs: VectorEnv) -> Coverage | None:
@@ -199,6 +210,7 @@ def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
             session.console.line("this run is finished already; choose another run_dir for a new one")
             counters.load_state_dict(saved["parts"]["counters"])
             return Outcome(session.directory.path, True, counters.agent_step)
+    _announce(session, resumed=saved is not None)
     for index in range(first_phase, len(plans)):
         plan = plans[index]
         if plan.phase.name == "finetune":
@@ -281,7 +293,8 @@ def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, ind
 
         completed = interact(rig, plan.phase, every_step)
         if not completed:
-            _checkpoint(session, state, index, rig)
+            if session.saved_at != counters.agent_step:
+                _checkpoint(session, state, index, rig)
             session.console.line(
                 f"stopped by {session.stop.signal_name} at agent step {counters.agent_step:,}; "
                 f"the same command with run_dir={session.directory.path} continues"
@@ -297,7 +310,7 @@ def _housekeeping(
 ) -> None:
     run, counters, step = session.config.run, session.counters, session.counters.agent_step
     if rig.monitor.metrics_due:
-        _write_metrics(rig)
+        write_metrics(rig)
     if _crossed(counters.evaluated_at, step, run.eval_frequency):
         _evaluate(session)
     if run.save_model and step and _crossed(step - run.num_envs, step, run.save_frequency):
@@ -311,12 +324,15 @@ def _housekeeping(
 def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> None:
     """Files that the phase leaves; the last phase also evaluates once more and marks the run as finished."""
     run, counters = session.config.run, session.counters
-    _write_metrics(rig)
-    last = counters.agent_step >= run.num_train_steps or session.command == "pretrain"
+    rig.monitor.require_finite_weights(session.networks.modules())
+    write_metrics(rig)
+    last = plan.phase.end >= run.num_train_steps
     if last and counters.evaluated_at < counters.agent_step:
         _evaluate(session)
     name = _agent_name(plan, counters.agent_step)
     save_pretrained(session.networks, session.directory.model, name, session.provenance)
+    if plan.phase.name == "pretrain":
+        write_pictures(session.config, rig, session.directory.path / "figures")
     if run.save_buffer:
         rig.store.export(session.directory.path / "buffer" / plan.phase.name)
     session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")
@@ -335,35 +351,9 @@ def _crossed(before: int, now: int, frequency: int) -> bool:
 
 
 def _checkpoint(session: Session, state: RunState, index: int, rig: Rig) -> None:
-    if session.saved_at == session.counters.agent_step and index == session.counters.phase:
-        return
+    rig.monitor.require_finite_weights(session.networks.modules())
     session.checkpoints.save(session.counters.agent_step, {"phase": index, "parts": state.capture()})
     session.saved_at = session.counters.agent_step
-
-
-def _write_metrics(rig: Rig) -> None:
-    extra: dict[str, float] = {}
-    if rig.counters.updates and rig.store.transitions >= RANK_IMAGES:
-        extra = _representation_metrics(rig)
-    rig.monitor.write_metrics(extra)
-
-
-@torch.no_grad()
-def _representation_metrics(rig: Rig) -> dict[str, float]:
-    """Feature rank on images drawn by a generator that is made anew each time: the run's own streams stay untouched."""
-    spec_sampler = Sampler(
-        rig.store,
-        rig.sampler.spec,
-        batch_size=RANK_IMAGES,
-        frame_stack=rig.sampler.frame_stack,
-        discount=rig.sampler.discount,
-        generator=np.random.default_rng(rig.counters.agent_step),
-    )
-    features = encode(rig.learner, spec_sampler.sample().to(rig.device).image(0)).float()
-    values = {"feature_rank": float(effective_rank(features))}
-    if rig.learner.objective is not None:
-        values |= {name: float(value) for name, value in rig.learner.objective.diagnostics().items()}
-    return values
 
 
 def _evaluate(session: Session) -> None:

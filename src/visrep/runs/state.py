@@ -124,6 +124,16 @@ def _restore_generator(generator: torch.Generator, state: torch.Tensor) -> None:
     generator.manual_seed(int.from_bytes(digest[:7], "little"))
 
 
+def seed_globals(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators.
+
+    Networks draw their first weights from torch's; the other two are for environments and extensions that use them.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def _capture_global_random() -> dict[str, Any]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {

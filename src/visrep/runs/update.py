@@ -96,7 +96,7 @@ class Learner:
         if self.intrinsic != "none":
             if not isinstance(self.objective, Novelty):
                 name = "no method" if self.objective is None else f"method {self.objective.name!r}"
-                raise ValueError(f"an intrinsic reward is asked for, but {name} offers one")
+                raise ValueError(f"an intrinsic reward is asked for, but {name} pays none")
             self.novelty = self.objective
 
     @property

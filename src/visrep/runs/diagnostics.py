@@ -1,0 +1,39 @@
+"""What a metrics row says about the representation, besides what the updates themselves report."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from visrep.data.sampler import Sampler
+from visrep.results.representation import effective_rank
+from visrep.runs.interact import Rig
+from visrep.runs.update import encode
+
+RANK_IMAGES = 256
+
+
+def write_metrics(rig: Rig) -> None:
+    """Write one metrics row: what the monitor collected, the features' rank, the objective's own diagnostics."""
+    extra: dict[str, float] = {}
+    if rig.counters.updates and rig.store.transitions >= 2 * RANK_IMAGES:  # n-step anchors are fewer than transitions
+        extra = _representation_metrics(rig)
+    rig.monitor.write_metrics(extra)
+
+
+@torch.no_grad()
+def _representation_metrics(rig: Rig) -> dict[str, float]:
+    """Feature rank on images drawn by a generator that is made anew each time: the run's own streams stay untouched."""
+    spec_sampler = Sampler(
+        rig.store,
+        rig.sampler.spec,
+        batch_size=RANK_IMAGES,
+        frame_stack=rig.sampler.frame_stack,
+        discount=rig.sampler.discount,
+        generator=np.random.default_rng(rig.counters.agent_step),
+    )
+    features = encode(rig.learner, spec_sampler.sample().to(rig.device).image(0)).float()
+    values = {"feature_rank": float(effective_rank(features))}
+    if rig.learner.objective is not None:
+        values |= {name: float(value) for name, value in rig.learner.objective.diagnostics().items()}
+    return values

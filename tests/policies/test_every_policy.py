@@ -1,0 +1,174 @@
+"""What every registered policy keeps to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import visrep.policies  # noqa: F401  (fills the registry)
+from visrep.policies.contract import POLICIES, Policy, PolicyBatch, PolicyNoise, build_policy
+
+FEATURES, ACTIONS, BATCH = 12, 3, 8
+SMALL = {"feature_dim": 6, "hidden_dim": 16}
+
+
+def make(name: str, **settings: object) -> Policy:
+    torch.manual_seed(0)
+    return build_policy(name, FEATURES, ACTIONS, POLICIES[name].Config(**SMALL, **settings), lr=1e-2)
+
+
+def batch(features: Tensor | None = None) -> PolicyBatch:
+    g = torch.Generator().manual_seed(1)
+    normal = lambda *shape: torch.randn(*shape, generator=g)
+    given = normal(BATCH, FEATURES) if features is None else features
+    return PolicyBatch(
+        given,
+        torch.tanh(normal(BATCH, ACTIONS)),
+        normal(BATCH, 1),
+        torch.full((BATCH, 1), 0.9),
+        normal(BATCH, FEATURES),
+    )
+
+
+def noise() -> PolicyNoise:
+    return PolicyNoise.draw(torch.zeros(BATCH, ACTIONS), torch.Generator().manual_seed(2))
+
+
+def weights(module: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def moved(module: nn.Module, before: list[Tensor]) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+
+
+@pytest.fixture(params=sorted(POLICIES))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_registry_holds_both() -> None:
+    assert {"sac", "drqv2"} <= POLICIES.keys()
+
+
+def test_settings_are_described(name: str) -> None:
+    assert all(field.description for field in POLICIES[name].Config.model_fields.values())
+
+
+def test_actions(name: str) -> None:
+    policy, features = make(name), torch.randn(BATCH, FEATURES)
+    draw = lambda seed: policy.act(features, 0, sample=True, generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(draw(3), draw(3))
+    assert not torch.equal(draw(3), draw(4))
+    mean = policy.act(features, 0, sample=False)
+    assert torch.equal(mean, policy.act(features, 10**9, sample=False))
+    for action in (draw(3), mean):
+        assert action.shape == (BATCH, ACTIONS) and action.abs().max() <= 1 and not action.requires_grad
+
+
+def test_update_is_a_pure_function_of_its_noise(name: str) -> None:
+    first, second = make(name), make(name)
+    metrics = [policy.update(batch(), 0, 0, noise()) for policy in (first, second)]
+    assert metrics[0].keys() == metrics[1].keys()
+    assert {"critic_loss", "actor_loss", "q1", "q2", "target_q", "entropy"} <= metrics[0].keys()
+    assert all(torch.equal(metrics[0][key], metrics[1][key]) for key in metrics[0])
+    assert all(value.ndim == 0 and not value.requires_grad for value in metrics[0].values())
+    assert not moved(first, weights(second))
+
+
+def test_frequencies_look_at_the_tick(name: str) -> None:
+    policy = make(name, actor_update_frequency=2, critic_target_update_frequency=3)
+    for tick in range(6):
+        before = {part: weights(getattr(policy, part)) for part in ("actor", "critic", "critic_target")}
+        metrics = policy.update(batch(), tick, 0, noise())
+        assert moved(policy.critic, before["critic"])
+        assert moved(policy.actor, before["actor"]) == (tick % 2 == 0) == ("actor_loss" in metrics)
+        assert moved(policy.critic_target, before["critic_target"]) == (tick % 3 == 0)
+
+
+def test_the_critic_trains_the_features_and_the_actor_does_not(name: str) -> None:
+    policy = make(name)
+    layer = nn.Linear(FEATURES, FEATURES)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    inputs, given = torch.randn(BATCH, FEATURES), batch()
+    before = weights(layer)
+    critic_gradient = torch.autograd.grad(
+        sum(((q - _target(name, policy, given)) ** 2).mean() for q in policy.critic(layer(inputs), given.action)),
+        list(layer.parameters()),
+    )
+    policy.update(batch(layer(inputs)), 0, 0, noise(), encoder_optimizer=optimizer)
+    for parameter, old, gradient in zip(layer.parameters(), before, critic_gradient, strict=True):
+        torch.testing.assert_close(parameter.detach(), old - gradient, rtol=1e-4, atol=1e-6)
+
+
+def _target(name: str, policy: Policy, given: PolicyBatch) -> Tensor:
+    """The regression target, written out once more."""
+    with torch.no_grad():
+        if name == "sac":
+            action, log_prob = policy.distribution(given.next_features).sample(noise().critic)
+            value = torch.min(*policy.critic_target(given.next_features, action)) - policy.log_alpha.exp() * log_prob
+        else:
+            action = policy.distribution(given.next_features, 0).sample(noise().critic, policy.config.stddev_clip)
+            value = torch.min(*policy.critic_target(given.next_features, action))
+        return given.reward + given.discount * value
+
+
+@pytest.mark.parametrize("keep", [set(), {"actor"}, {"critic"}, {"actor", "critic"}])
+def test_fresh_keeps_what_it_is_told(name: str, keep: set[str]) -> None:
+    policy = make(name)
+    optimizers = policy.optimizers()
+    policy.update(batch(), 0, 0, noise())
+    before = {part: weights(getattr(policy, part)) for part in ("actor", "critic", "critic_target")}
+    policy.fresh(frozenset(keep))
+    assert moved(policy.actor, before["actor"]) == ("actor" not in keep)
+    assert moved(policy.critic, before["critic"]) == ("critic" not in keep)
+    assert moved(policy.critic_target, before["critic_target"]) == ("critic" not in keep)
+    if "critic" not in keep:
+        assert not moved(policy.critic, weights(policy.critic_target))
+    for key, optimizer in policy.optimizers().items():
+        assert optimizer is optimizers[key] and not optimizer.state
+    again = make(name)
+    policy.load_state_dict(again.state_dict())
+    policy.update(batch(), 0, 0, noise())
+    again.update(batch(), 0, 0, noise())
+    assert not moved(policy, weights(again)), "left-over optimiser state changed the next update"
+
+
+def test_fresh_refuses_unknown_parts(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot keep brain"):
+        make(name).fresh(frozenset({"brain"}))
+
+
+def test_state_survives_saving(name: str) -> None:
+    policy, other = make(name), make(name)
+    policy.update(batch(), 0, 0, noise())
+    other.load_state_dict(policy.state_dict())
+    for key, optimizer in other.optimizers().items():
+        optimizer.load_state_dict(policy.optimizers()[key].state_dict())
+    for each in (policy, other):
+        each.update(batch(), 1, 1, noise())
+    assert not moved(policy, weights(other))
+
+
+def test_bfloat16_autocast_stays_close(name: str) -> None:
+    exact, fast = make(name), make(name)
+    expected = exact.update(batch(), 0, 0, noise())
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        got = fast.update(batch(), 0, 0, noise())
+    for key, value in got.items():
+        assert value.dtype == torch.float32, key
+        torch.testing.assert_close(value, expected[key], rtol=0.05, atol=0.05, msg=key)
+
+
+def test_learns_a_bandit(name: str) -> None:
+    """With discount 0 and reward -(a - 0.5)^2 the evaluation action goes to 0.5."""
+    policy = make(name)
+    g = torch.Generator().manual_seed(5)
+    features = torch.randn(64, FEATURES, generator=g)
+    for tick in range(400):
+        action = torch.rand(64, ACTIONS, generator=g) * 2 - 1
+        reward = -(action - 0.5).square().sum(dim=1, keepdim=True)
+        given = PolicyBatch(features, action, reward, torch.zeros(64, 1), features)
+        policy.update(given, tick, tick, PolicyNoise.draw(action, g))
+    assert (policy.act(features, 0, sample=False) - 0.5).abs().mean() < 0.15
