@@ -18,25 +18,28 @@ from harness import Harness, Job
 
 HERE = Path(__file__).parent
 METHODS = ("proto", "apt", "rnd", "icm", "disagreement", "random")
-EXPLORATION_STEPS = 100_000
-TASK_STEPS = 60_000
+EXPLORATION_STEPS = 60_000
+TASK_STEPS = 40_000
 SEARCH_STEPS = 60_000
-SEARCH_SEEDS = 2
+SEARCH_SEEDS = 1
 QUIET = ["save_video=false", "log_save_tb=false"]
-TASK = [f"num_train_steps={TASK_STEPS}", "eval_frequency=2000", "num_eval_episodes=10", *QUIET]
+TASK = [
+    f"num_train_steps={TASK_STEPS}", "updates_per_agent_step=0.125", "eval_frequency=2000", "num_eval_episodes=10", *QUIET
+]  # fmt: skip
 
 # Task phases on the exploration run; everything else is inherited from it.
 ON_PRETRAINED = {
-    "pretrained_frozen": [],  # the reference's: frozen encoder, actor kept, bonus on
-    "pretrained_nobonus": ["intr_coef=0"],
-    "pretrained_encoder_only": ["intr_coef=0", "keep=none"],  # a fresh actor on the frozen encoder
+    "pretrained_frozen": ["num_random_steps=0", "keep=actor,critic,alpha"],  # frozen encoder, bonus on
+    "pretrained_nobonus": ["num_random_steps=0", "keep=actor,critic,alpha", "intr_coef=0"],
+    "pretrained_fresh_critic": ["num_random_steps=0", "keep=actor"],  # what the reference keeps
+    "pretrained_encoder_only": ["keep=none", "intr_coef=0"],  # a fresh policy on the frozen encoder
 }
 # Task phases from nothing, with the preset's sizes.
 FROM_NOTHING = {
     "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch"],
     "drqv2_scratch": [
         "method=none", "policy=drqv2", "encoder_gradient=critic", "transfer=scratch", "encoder_offset=0.5",
-        "std_schedule=linear(1.0,0.1,30000)", "n_step=3",
+        "std_schedule=linear(1.0,0.1,20000)", "n_step=3",
     ],
 }  # fmt: skip
 
@@ -47,23 +50,15 @@ SEARCH = {
     "shift 4 pixels": ["shift_pad=4"],
     "targets at T, shift 4": ["sinkhorn_temperature=none", "shift_pad=4"],
     "no augmentation": ["shift_pad=0"],
-    "targets at 0.05": ["sinkhorn_temperature=0.05"],
     "init_temperature 0.1": ["init_temperature=0.1"],
-    "init_temperature 0.1, reward / mean": ["init_temperature=0.1", "intr_reward_norm=mean"],
     "reward / mean": ["intr_reward_norm=mean"],
     "twice the updates": ["updates_per_agent_step=0.125"],
-    "half the updates": ["updates_per_agent_step=0.03125"],
-    "batch 256": ["batch_size=256"],
     "one environment": ["num_envs=1"],
-    "image 42": ["image_size=42"],
     "nearest neighbour 1": ["topk=1"],
-    "nearest neighbour 12": ["topk=12"],
     "candidates at temperature 0.1": ["candidate_temperature=0.1"],
-    "queue 512": ["queue_size=512"],
     "queue 8192": ["queue_size=8192"],
-    "32 prototypes": ["num_protos=32"],
     "store of 20,000": ["replay_buffer_capacity=20000"],
-    "lr 1e-4": ["lr=1e-4"],
+    "target critic 0.01": ["critic_target_tau=0.01"],
 }
 
 

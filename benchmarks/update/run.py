@@ -1,18 +1,20 @@
 """One update of ours against the public references: same machine, same threads, same batch, interleaved.
 
-    python benchmarks/update/run.py --reference-proto PATH --reference-drqv2 PATH [--threads 4] [--repeats 3]
+    python benchmarks/update/run.py --reference-proto PATH --reference-drqv2 PATH [--threads 4] [--repeats 3] [--write]
 
 An update of Proto-RL is the mean of an even tick (representation, critic, actor, targets) and an odd one (critic only).
 Before timing, one update on the same weights, batch, noise and candidate rows checks that the losses agree.
+Every contestant runs in a process of its own, with the C allocator as it comes and told to keep memory
+(``visrep.allocator``, which runs use); the bar is ours as runs use it against the reference as it comes.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import multiprocessing
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -33,8 +35,9 @@ from visrep.runs.update import update
 BATCH_SIZES = {"proto": 512, "drqv2": 256}
 AGENTS = {"proto": reference.proto_agent, "drqv2": reference.drqv2_agent}
 LEARNERS = {"proto": ours.proto_learner, "drqv2": ours.drqv2_learner}
-# The reference as published; the same with our allocator settings, which are the process's and not the method's; ours.
-KINDS = ("reference", "reference_kept_memory", "fp32", "bf16")
+WHO = ("reference", "fp32", "bf16")
+MEMORY = {"as it comes": False, "kept": True}  # what the C allocator does with freed memory
+WARM_UP_ROUNDS = 2
 TICKS = {"proto": (0, 1), "drqv2": (0,)}
 BARS = {("proto", "bf16"): 5.0, ("proto", "fp32"): 2.5, ("drqv2", "bf16"): 2.5, ("drqv2", "fp32"): 2.5}
 # Relative difference of each loss after one update on identical weights and inputs.
@@ -97,19 +100,19 @@ def check_losses(name: str, folder: Path, data: tuple[Tensor, ...]) -> dict[str,
     return result
 
 
-def contestant(pipe: Connection, name: str, kind: str, folder: Path, threads: int, cpu_time: bool) -> None:
+def contestant(pipe: Connection, name: str, who: str, keep: bool, folder: Path, threads: int, cpu_time: bool) -> None:
     """A process of its own, because allocator settings hold for a whole process: runs one round per message."""
-    if kind != "reference":
+    if keep:
         keep_freed_memory()
     torch.set_num_threads(threads)
     clock = time.process_time if cpu_time else time.perf_counter
     agent = AGENTS[name](folder)
     data = transitions(BATCH_SIZES[name])
-    if kind.startswith("reference"):
+    if who == "reference":
         replay = reference.Replay(*data)
         step: Callable[[int], Any] = lambda tick: agent.update(replay, tick)
     else:
-        batch, learner = ours.batch(*data), LEARNERS[name](agent, kind)
+        batch, learner = ours.batch(*data), LEARNERS[name](agent, who)
         del agent
         step = lambda tick: update(learner, batch, tick, tick)
     while pipe.recv():
@@ -120,41 +123,51 @@ def contestant(pipe: Connection, name: str, kind: str, folder: Path, threads: in
 
 
 def measure(name: str, folder: Path, repeats: int, threads: int, cpu_time: bool) -> dict[str, Any]:
-    """Median seconds per update of every contestant, one after the other in every round; the first round warms up."""
+    """Seconds per update of every contestant, one after the other in every round, and their medians."""
     context = multiprocessing.get_context("spawn")
-    pipes = {}
-    for kind in KINDS:
-        pipes[kind], theirs = context.Pipe()
-        context.Process(target=contestant, args=(theirs, name, kind, folder, threads, cpu_time), daemon=True).start()
-    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for _ in range(repeats + 1):
-        for kind, pipe in pipes.items():
+    pipes: dict[tuple[str, str], Connection] = {}
+    for who, memory in itertools.product(WHO, MEMORY):
+        pipes[who, memory], theirs = context.Pipe()
+        arguments = (theirs, name, who, MEMORY[memory], folder, threads, cpu_time)
+        context.Process(target=contestant, args=arguments, daemon=True).start()
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in pipes}
+    for round_ in range(WARM_UP_ROUNDS + repeats):
+        for key, pipe in pipes.items():
             pipe.send(True)
-            seconds[kind].append(pipe.recv())
+            taken = pipe.recv()
+            if round_ >= WARM_UP_ROUNDS:
+                seconds[key].append(taken)
     for pipe in pipes.values():
         pipe.send(False)
-    medians = {kind: statistics.median(values[1:]) for kind, values in seconds.items()}
     return {
         "batch_size": BATCH_SIZES[name],
-        "seconds_per_update": medians,
-        "all_seconds": seconds,
-        "speedup": {precision: medians["reference"] / medians[precision] for precision in ("fp32", "bf16")},
+        "seconds": {f"{who}, memory {memory}": values for (who, memory), values in seconds.items()},
+        "medians": {f"{who}, memory {memory}": statistics.median(values) for (who, memory), values in seconds.items()},
     }
 
 
 def table(results: dict[str, Any]) -> str:
+    """Markdown: ratios within the same memory setting, then the bar."""
     lines = [
-        "| update | reference s | reference, memory kept s | ours fp32 s | ratio | ours bf16 s | ratio |",
+        "| update | freed memory | reference s | ours fp32 s | ratio | ours bf16 s | ratio |",
         "|---|---|---|---|---|---|---|",
     ]
+    bars = []
     for name, result in results.items():
-        s, r = result["seconds_per_update"], result["speedup"]
-        ratios = [f"{r[p]:.1f} (bar {BARS[name, p]:g})" for p in ("fp32", "bf16")]
-        lines.append(
-            f"| {name}, batch {result['batch_size']} | {s['reference']:.2f} | {s['reference_kept_memory']:.2f} | {s['fp32']:.3f} | {ratios[0]} "
-            f"| {s['bf16']:.3f} | {ratios[1]} |"
-        )
-    return "\n".join(lines)
+        medians = result["medians"]
+        for memory in MEMORY:
+            taken = {who: medians[f"{who}, memory {memory}"] for who in WHO}
+            cells = [f"{name}, batch {result['batch_size']}", memory, f"{taken['reference']:.2f}"]
+            for precision in ("fp32", "bf16"):
+                cells += [f"{taken[precision]:.2f}", f"{taken['reference'] / taken[precision]:.1f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+        for precision in ("fp32", "bf16"):
+            ratio = medians["reference, memory as it comes"] / medians[f"{precision}, memory kept"]
+            bars.append(
+                f"- {name} {precision}: reference as it comes / ours with memory kept (bar {BARS[name, precision]:g}): "
+                f"{ratio:.1f}"
+            )
+    return "\n".join([*lines, "", *bars])
 
 
 def main() -> None:
@@ -169,7 +182,7 @@ def main() -> None:
         action="store_true",
         help="count CPU seconds of this process instead of wall-clock: for --threads 1 on a machine that others use",
     )
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--write", action="store_true", help="write results.json and results.md beside this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     folders = {"proto": args.reference_proto, "drqv2": args.reference_drqv2}
@@ -177,20 +190,36 @@ def main() -> None:
     for name, folder in folders.items():
         if folder is None:
             continue
-        data = transitions(BATCH_SIZES[name])
-        losses = {} if args.skip_losses else check_losses(name, folder, data)
+        losses = {} if args.skip_losses else check_losses(name, folder, transitions(BATCH_SIZES[name]))
         results[name] = measure(name, folder, args.repeats, args.threads, args.cpu_time) | {"losses": losses}
     print(table(results))
-    if args.out is not None:
-        machine = {
-            "threads": args.threads,
-            "clock": "cpu" if args.cpu_time else "wall",
-            "torch": torch.__version__,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "machine": platform.machine(),
-            "reference_crop": reference.crop_implementation(),
-        }
-        args.out.write_text(json.dumps({"setup": machine, "results": results}, indent=2) + "\n")
+    if args.write:
+        write(args, results)
+
+
+def write(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Figures and the command that made them."""
+    setup = {
+        "threads": args.threads,
+        "clock": "CPU seconds of the process" if args.cpu_time else "wall-clock",
+        "repeats": args.repeats,
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "reference_crop": reference.crop_implementation(),
+    }
+    folder = Path(__file__).parent
+    (folder / "results.json").write_text(json.dumps({"setup": setup, "results": results}, indent=2) + "\n")
+    flags = f"--threads {args.threads} --repeats {args.repeats}" + (" --cpu-time" if args.cpu_time else "")
+    command = f"python benchmarks/update/run.py --reference-proto PATH --reference-drqv2 PATH {flags} --write"
+    worst = [
+        f"- {name} {precision}: worst relative difference of a loss from the reference's on equal weights, batch and "
+        f"draws {result['losses'][precision]['worst_relative_difference']:.1e} (tolerance {tolerance:.0e})"
+        for name, result in results.items()
+        if result["losses"]
+        for precision, tolerance in LOSS_TOLERANCE.items()
+    ]
+    facts = "; ".join(f"{key} {value}" for key, value in setup.items())
+    (folder / "results.md").write_text("\n".join([table(results), *worst, "", f"Command: `{command}`. {facts}.", ""]))
 
 
 if __name__ == "__main__":

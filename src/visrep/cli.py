@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from visrep.errors import UserError, nearest
 
@@ -27,6 +29,15 @@ visrep <command> --help lists the command's keys. Example:
 
 Command = Callable[[list[str]], int]
 
+# Keys of the commands that do not take a run's.
+OWN_KEYS: dict[str, dict[str, type]] = {
+    "evaluate": {"run": str, "episodes": int, "seed": int, "video": str},
+    "report": {"run": str},
+    "demo": {"run_dir": str, "seed": int, "num_expl_steps": int, "num_train_steps": int},
+}
+# What the system refuses for reasons that lie outside of the program.
+SYSTEM_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 the user must mend something, 130 interrupted)."""
@@ -41,10 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         print(f"visrep: unknown command {name!r}.{hint} Known: {', '.join(commands)}", file=sys.stderr)
         return 1
+    if _wants_help(rest):
+        print(_help(name))
+        return 0
     try:
         return commands[name](rest)
     except UserError as error:
         print(f"visrep {name}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in SYSTEM_REFUSALS:
+            raise
+        hint = "the newest checkpoint is as it was; the same command continues from it"
+        print(f"visrep {name}: {error}; {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"visrep {name}: interrupted", file=sys.stderr)
@@ -68,21 +88,17 @@ def _commands() -> dict[str, Command]:
     }
 
 
-def _run_command(command: str, words: list[str]) -> int:
+def _run_command(command: Literal["train", "pretrain", "finetune"], words: list[str]) -> int:
     from visrep.config import default_run_dir, parse
-    from visrep.config_help import help_text
     from visrep.console import Console
     from visrep.runs.pretrained import inherited_settings
     from visrep.runs.session import run
 
-    if _wants_help(words):
-        print(help_text(command))
-        return 0
     base = inherited_settings(words) if command == "finetune" else {}
-    config = parse(words, command, base)  # type: ignore[arg-type]
+    config = parse(words, command, base)
     folder = config.run.run_dir
-    run_dir = Path(folder) if folder is not None else default_run_dir(words, datetime.now())
-    outcome = run(config, command, run_dir, Console())  # type: ignore[arg-type]
+    run_dir = Path(folder).expanduser() if folder is not None else default_run_dir(words, datetime.now())
+    outcome = run(config, command, run_dir, Console())
     return 0 if outcome.finished else 130
 
 
@@ -90,15 +106,13 @@ def _evaluate(words: list[str]) -> int:
     from visrep.console import Console
     from visrep.runs.replay_policy import evaluate_run
 
-    values = _simple_keys("evaluate", words, {"run": str, "episodes": int, "seed": int, "video": str})
-    return evaluate_run(Console(), **values)
+    return evaluate_run(Console(), **_own_keys("evaluate", words, required=("run",)))
 
 
 def _report(words: list[str]) -> int:
     from visrep.results.report import report_run
 
-    values = _simple_keys("report", words, {"run": str})
-    print(report_run(Path(values["run"])))
+    print(report_run(Path(_own_keys("report", words, required=("run",))["run"])))
     return 0
 
 
@@ -112,24 +126,33 @@ def _doctor(words: list[str]) -> int:
 def _demo(words: list[str]) -> int:
     from visrep.runs.demo import demo
 
-    values = _simple_keys("demo", words, {"run_dir": str, "seed": int, "num_expl_steps": int, "num_train_steps": int}, ())
-    return demo(**values)
+    return demo(**_own_keys("demo", words))
 
 
 def _wants_help(words: list[str]) -> bool:
     return any(word in ("-h", "--help") for word in words)
 
 
-def _simple_keys(
-    words: list[str], types: Mapping[str, type], required: Sequence[str] = ("run",)
-) -> dict[str, Any]:
+def _help(name: str) -> str:
+    from visrep.config_help import help_text
+
+    if name in OWN_KEYS:
+        return f"visrep {name} " + " ".join(f"[{key}=<{kind.__name__}>]" for key, kind in OWN_KEYS[name].items())
+    if name == "doctor":
+        return "visrep doctor [key=value ...]: judges this machine by the keys of a run, see visrep train --help"
+    return help_text(name)  # type: ignore[arg-type]
+
+
+def _own_keys(command: str, words: list[str], required: Sequence[str] = ()) -> dict[str, Any]:
     """``key=value`` words of a command that has a few keys of its own."""
+    types = OWN_KEYS[command]
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or key not in types:
             near = nearest(key, types)
-            raise UserError(f"{word!r}: known keys are {', '.join(types)}" + (f"; did you mean {near[0]}?" if near else ""))
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"{word!r}: known keys are {', '.join(types)}{hint}")
         try:
             values[key] = types[key](text)
         except ValueError as error:

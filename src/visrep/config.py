@@ -272,10 +272,12 @@ def _check_run(run: RunConfig, command: Command) -> None:
             f"intr_coef={run.intr_coef:g} weighs an intrinsic reward, but method={run.method} pays none: "
             "leave intr_coef out"
         )
-    if run.method == "none" and command == "train" and run.encoder_gradient in ("objective", "both"):
+    ready = bool(run.num_expl_steps or run.encoder or run.load_pretrained)  # an encoder that could stay frozen
+    trains = command != "pretrain" and not (run.transfer == "frozen" and ready)
+    if run.method in NO_OBJECTIVE and trains and run.encoder_gradient in ("objective", "both"):
         raise UserError(
-            f"encoder_gradient={run.encoder_gradient} needs an objective and method=none has none: set "
-            "encoder_gradient=critic to learn the encoder from the task, or none to leave it random"
+            f"encoder_gradient={run.encoder_gradient} needs an objective and method={run.method} has none: set "
+            "encoder_gradient=critic to learn the encoder from the task, or none to leave it as it is"
         )
     if run.load_pretrained and (run.num_expl_steps or run.pretrained_dir is None):
         raise UserError(
@@ -291,6 +293,12 @@ def _check_run(run: RunConfig, command: Command) -> None:
         raise UserError(
             f"batch_size={run.batch_size} is larger than replay_buffer_capacity={run.replay_buffer_capacity}: "
             "no batch could be filled; lower batch_size or raise the capacity"
+        )
+    if run.updates_per_agent_step and run.num_seed_steps >= run.replay_buffer_capacity:
+        raise UserError(
+            f"num_seed_steps={run.num_seed_steps} transitions before the first update never fit into "
+            f"replay_buffer_capacity={run.replay_buffer_capacity}, so the run would not learn: lower num_seed_steps or "
+            "raise the capacity"
         )
     if run.updates_per_agent_step and run.batch_size > run.num_seed_steps:
         raise UserError(

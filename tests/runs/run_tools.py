@@ -20,11 +20,12 @@ import torch
 from safetensors.torch import load_file
 
 from visrep.checkpoint import CheckpointStore
+from visrep.envs.make import ENV_SUITES, Suite
 from visrep.envs.toy import ToyMaze
 
 # A run of a second: short, small, and with nothing that other tests look at.
 SMALL = (
-    "preset=toy_maze+tiny", "env=toy/open_center", "num_envs=1", "updates_per_agent_step=0.25", "threads=1",
+    "preset=toy_maze+tiny", "env=short/toy", "num_envs=1", "updates_per_agent_step=0.25", "threads=1",
     "num_expl_steps=120", "num_train_steps=240", "num_random_steps=24", "num_seed_steps=24", "batch_size=12",
     "hidden_dim=16", "eval_frequency=100", "log_frequency_step=20", "checkpoint_frequency=40", "save_frequency=80",
     "log_save_tb=false", "save_video=false", "image_size=16",
@@ -34,15 +35,41 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["visrep.cli", "visrep.runs.session", "torch._dynamo"])  # the first optimiser imports the last
 
 
-def make_slow_toy(
+class ShortToy(ToyMaze):
+    """The open arena with episodes of 30 agent steps."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("open_center", **options)
+        self.max_agent_steps = 30
+
+
+def make_short(
     image_size: int = 84,
     action_repeat: int = 1,
     render: str = "auto",
     camera: int | None = None,
     seed: int = 0,
-) -> ToyMaze:
-    """A toy arena under a name (``run_tools:make_slow_toy``) that vectors do not know to be cheap: it gets workers."""
-    return ToyMaze("open_center", image_size=image_size, action_repeat=action_repeat, seed=seed)
+) -> ShortToy:
+    """``env=run_tools:make_short``: vectors do not know it to be cheap, so more than one get worker processes."""
+    return ShortToy(image_size=image_size, action_repeat=action_repeat, seed=seed)
+
+
+def make(task: str, **options: Any) -> ShortToy:
+    """``env=short/toy``, a suite of its own (see ``add_suite``) that is cheap: vectors stay in the process."""
+    return make_short(**options)
+
+
+def list_tasks() -> list[str]:
+    """Tasks of the suite."""
+    return ["toy"]
+
+
+def add_suite(monkeypatch: Any = None) -> None:
+    """Make ``short/toy`` known, for good or until ``monkeypatch`` is undone."""
+    if monkeypatch is None:
+        ENV_SUITES["short"] = Suite("run_tools", cheap=True)
+    else:
+        monkeypatch.setitem(ENV_SUITES, "short", Suite("run_tools", cheap=True))
 
 
 def words(run_dir: Path | str | None, *more: str) -> list[str]:
@@ -71,6 +98,7 @@ def finish(process: Any, seconds: float = 120.0) -> int:
 def _child(command: list[str], die_at: int | None, region: str, count_file: Path | None) -> None:
     from visrep.cli import main
 
+    add_suite()
     events = 0
     if die_at is not None or count_file is not None:
         events_seen = _count_events(region, die_at)
@@ -88,10 +116,15 @@ def _child(command: list[str], die_at: int | None, region: str, count_file: Path
 def _count_events(region: str, die_at: int | None) -> Any:
     """Count calls and returns of functions, C functions included, inside ``region``; SIGKILL this process at one.
 
-    Regions: "run" is the whole command, "save" the writing of checkpoints with everything that belongs to them.
+    Regions: "run" is the whole command, "save" the writing of checkpoints with everything that belongs to them; "torn
+    checkpoint", "torn rows" and "torn model" count the writes of such files and kill with half of one written.
     """
     import visrep.runs.session as session
 
+    if region.startswith("torn "):
+        assert die_at is not None
+        _tear(region.removeprefix("torn "), die_at)
+        return lambda: 0
     name = {"run": "run", "save": "_checkpoint"}[region]
     original, events = getattr(session, name), 0
 
@@ -110,6 +143,30 @@ def _count_events(region: str, die_at: int | None) -> Any:
 
     setattr(session, name, counted)
     return lambda: events
+
+
+def _tear(what: str, nth: int) -> None:
+    """SIGKILL this process when half of the n-th file of a kind has been written."""
+    import visrep.checkpoint
+    import visrep.data.files
+    import visrep.files
+
+    module: Any = {"checkpoint": visrep.checkpoint, "model": visrep.files, "rows": visrep.data.files.os}[what]
+    name = "pwrite" if what == "rows" else "write_synced"
+    original, left = getattr(module, name), nth
+
+    def write(target: Any, data: Any, *offset: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            if offset:
+                original(target, bytes(data[: len(data) // 2]), *offset)
+            else:
+                target.write_bytes(bytes(data[: len(data) // 2]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(target, data, *offset)
+
+    setattr(module, name, write)
 
 
 # -- what a run left --------------------------------------------------------------------------------------------------

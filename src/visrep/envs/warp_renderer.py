@@ -1,17 +1,15 @@
-"""Draw MuJoCo scenes on one CPU core without any graphics library: MuJoCo Warp's ray tracer.
+"""Draw MuJoCo scenes on one CPU core without any graphics library: a ray tracer made of MuJoCo Warp's parts.
 
-The tracer's own context holds meshes, textures, materials and lights; its list of geoms is replaced by ``ShapeList``,
-so that sites, tendons and skins are drawn too. A frame is: refresh the list, copy poses into warp's arrays through
-zero-copy numpy views, then replay one recorded graph (bounds, tree refit, ray casting), which skips warp's launch
-overhead of some 300 µs. Known differences from OpenGL: no reflections, no anti-aliasing, no transparency, no haze.
+A frame: MuJoCo lists what is visible (``warp_scene``), poses go into warp's arrays through zero-copy NumPy views, the tree
+over the shapes is refitted, and one recorded launch of the kernel (``warp_kernel``) writes the image.
 
-Shapes: H W pixels, S slots for shapes (those beyond the list's N stay invisible).
+Shapes: H W pixels, N visible shapes, L lights.
 """
 
 from __future__ import annotations
 
-import warnings
 from importlib import metadata
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -19,168 +17,141 @@ import warp as wp
 from numpy.typing import NDArray
 
 from visrep.envs.rendering import quiet_stderr
-from visrep.envs.warp_scene import PLANE, SPHERE, ShapeList
+from visrep.envs.warp_scene import PLANE, ShapeList
+from visrep.errors import UserError
 
 if wp.config.log_level == wp.LOG_INFO:  # warp's default: a line for every module loaded and every kernel compiled
     wp.config.log_level = wp.LOG_ERROR
 with quiet_stderr():  # warp's native part writes to the terminal that there is no CUDA driver; this renderer wants none
     wp.init()
 
-import mujoco_warp as mjw
+from visrep.envs.warp_kernel import Lights, Scene, trace
+from visrep.envs.warp_tables import Surfaces, Textures, material_tables, same_content
 
-from visrep.envs.warp_meshes import HeightFields, Skins
-from visrep.envs.warp_shading import filter_textures, headlight_excess, textured_materials
-
-_BELOW_EVERYTHING = -1.0e4  # metres: where unused slots wait
-
-# What a task may change at the start of an episode: fields of the same name in both models, [1, n, ...] in warp's.
-_RESET_FIELDS = (
-    "mat_rgba", "mat_emission", "mat_specular", "mat_shininess", "mat_texrepeat", "mat_texid",
-    "light_active", "light_castshadow", "light_ambient", "light_diffuse", "light_specular",
-    "light_attenuation", "light_cutoff", "light_exponent",
-)  # fmt: skip
-# What the context is built from: a recompiled model with the same content keeps the context.
-_CONTEXT_FIELDS = (
-    "mesh_vert", "mesh_face", "mesh_texcoord", "tex_data", "tex_type", "cam_fovy", "cam_resolution", "light_type",
-    "light_attenuation", "mat_texid", "hfield_size", "hfield_nrow", "hfield_ncol", "skin_vertnum",
-)  # fmt: skip
+_SHAPE_TYPES = {
+    "kind": int, "surface": int, "texture": int, "uniform": int, "position": wp.vec3, "rotation": wp.mat33,
+    "size": wp.vec3, "rgba": wp.vec4, "repeat": wp.vec2, "finish": wp.vec3,
+}  # fmt: skip
+_LIGHT_TYPES = {
+    "directional": int, "shadow": int, "position": wp.vec3, "direction": wp.vec3, "ambient": wp.vec3,
+    "diffuse": wp.vec3, "specular": wp.vec3, "attenuation": wp.vec3, "spot": wp.vec2,
+}  # fmt: skip
 
 
 def renderer_name() -> str:
     """Name and versions, for reports."""
-    return f"mujoco-warp {metadata.version('mujoco-warp')} ray tracer on CPU (warp {metadata.version('warp-lang')})"
+    return f"ray tracer on CPU (mujoco-warp {metadata.version('mujoco-warp')}, warp {metadata.version('warp-lang')})"
 
 
 class WarpRenderer:
     """One camera of one model, drawn as uint8 [H, W, 3].
 
-    Construction takes 0.1–0.5 s, plus 2–4 s the first time this machine sees the set of shape types (kernels are
-    compiled, then kept in warp's cache folder).
+    The first renderer on a machine compiles the kernel, for some ten seconds; warp keeps it in its cache folder.
+
+    Raises:
+        UserError: the camera is orthographic or has a sensor of its own.
     """
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int, camera: int) -> None:
+        if model.cam_projection[camera] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE or model.cam_sensorsize[camera, 1]:
+            raise UserError(f"render=warp draws perspective cameras only, and camera {camera} is not one: use render=egl")
         self._height, self._width, self._camera = height, width, camera
-        self._adopt(model)
-        self._built = False
+        tangent = float(np.tan(np.deg2rad(model.cam_fovy[camera]) / 2))
+        self._pixel_width = 2.0 * tangent / height
+        self._rays = _array(_pixel_rays(height, width, tangent), wp.vec3)
+        self._rgb: Any = wp.zeros((height * width, 3), dtype=wp.uint8, device="cpu")
+        self._image = self._rgb.numpy().reshape(height, width, 3)
+        self._camera_pose = (_array(np.zeros((1, 3)), wp.vec3), _array(np.zeros((1, 3, 3)), wp.mat33))
+        self._load(model)
 
     def reset(self, model: mujoco.MjModel) -> None:
         """Start of an episode: the model may have been edited, or compiled anew."""
         if model is not self._model:
-            previous = self._model
-            self._adopt(model)
-            self._built = self._built and all(
-                np.array_equal(getattr(previous, name), getattr(model, name)) for name in _CONTEXT_FIELDS
-            )
+            if same_content(self._model, model) and model.cam_fovy[self._camera] == self._model.cam_fovy[self._camera]:
+                self._model, self._shapes = model, ShapeList(model, self._camera)
+            else:
+                self.__init__(model, self._height, self._width, self._camera)  # type: ignore[misc]
+        self._surfaces.update_heights(model)
         self._edited = True
 
     def render(self, data: mujoco.MjData) -> NDArray[np.uint8]:
         """A new [H, W, 3] image of the state in ``data`` (its kinematics must be up to date)."""
         relisted = self._shapes.update(data, relist=self._edited)
-        if not self._fits():
-            self._build(data)
-        if self._edited:
-            self._upload_model()
         if relisted:
-            self._upload_list()
-        self._upload_poses(data)
-        if relisted:  # another tree suits another list; and a replayed episode must not see an old episode's tree
-            mjw.refit_bvh(self._m, self._d, self._rc)
-            self._rc.bvh.rebuild()
+            self._allocate()
+        self._upload(data)
+        # The tree is built anew with the list: a replayed episode must not depend on the episodes before it.
+        if relisted:
+            self._plant()
+        else:
+            self._tree.refit()
         self._edited = False
-        wp.capture_launch(self._graph)
-        return self._bgra[:, :, 2::-1].copy()
+        self._launch.launch()
+        return self._image.copy()
 
-    def _adopt(self, model: mujoco.MjModel) -> None:
-        self._model = model
-        self._shapes = ShapeList(model, self._camera)
+    def _load(self, model: mujoco.MjModel) -> None:
+        with wp.ScopedDevice("cpu"):
+            self._surfaces = Surfaces(model)
+            self._textures = Textures(model, self._pixel_width)
+        self._model, self._shapes = model, ShapeList(model, self._camera)
         self._edited = True
 
-    def _fits(self) -> bool:
-        return self._built and self._shapes.count <= self._slots and set(self._shapes.kinds) <= self._kinds
-
-    def _build(self, data: mujoco.MjData) -> None:
-        """Make the tracer's context with S slots and record the graph."""
-        model, shapes = self._model, self._shapes
-        self._slots = shapes.slots
-        self._kinds = set(shapes.kinds.tolist())
-        with wp.ScopedDevice("cpu"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about physics, which is not run here
-                self._m, self._d = mjw.put_model(model), mjw.make_data(model)
-            self._rc = mjw.create_render_context(
-                model,
-                cam_res=(self._width, self._height),
-                cam_active=[self._camera],
-                render_rgb=True,
-                render_depth=False,
-                render_seg=False,
-                use_shadows=True,
-                render_skybox=True,
-            )
-            filter_textures(model, self._rc, self._camera, self._height)
-            self._replace_geoms()
-            self._heights = HeightFields(self._rc)
-            self._skins = Skins(model, self._m, self._rc) if shapes.skins else None
-            self._upload_model()
-            self._upload_list()
-            self._upload_poses(data)
-            mjw.refit_bvh(self._m, self._d, self._rc)
-            mjw.render(self._m, self._d, self._rc)  # compiles; recording needs compiled kernels
-            wp.capture_begin()
-            mjw.refit_bvh(self._m, self._d, self._rc)
-            mjw.render(self._m, self._d, self._rc)
-            self._graph = wp.capture_end()
-        self._bgra = self._rc.rgb_data.numpy().view(np.uint8).reshape(self._height, self._width, 4)
-        self._edited = self._built = True
-
-    def _replace_geoms(self) -> None:
-        """Swap the arrays over the model's geoms for arrays over S slots."""
-        m, d, rc, n = self._m, self._d, self._rc, self._slots
-        m.geom_type = wp.zeros(n, dtype=int)
-        m.geom_dataid, m.geom_matid = wp.zeros((1, n), dtype=int), wp.zeros((1, n), dtype=int)
-        m.geom_size, m.geom_rgba = wp.zeros((1, n), dtype=wp.vec3), wp.zeros((1, n), dtype=wp.vec4)
-        d.geom_xpos, d.geom_xmat = wp.zeros((1, n), dtype=wp.vec3), wp.zeros((1, n), dtype=wp.mat33)
-        rc.geom_ray_types = tuple(sorted(self._kinds))
-        rc.bvh_ngeom = n
-        rc.enabled_geom_ids = wp.array(np.arange(n), dtype=int)
-        rc.lower, rc.upper = wp.zeros(n, dtype=wp.vec3), wp.zeros(n, dtype=wp.vec3)
-        rc.group = wp.zeros(n, dtype=int)
-        rc.group_root = wp.array([-1], dtype=int)  # the whole tree
-        rc.bvh = wp.Bvh(rc.lower, rc.upper, constructor="sah")
-        rc.bvh_id = rc.bvh.id
-        self._kind, self._data_id = m.geom_type.numpy(), m.geom_dataid.numpy()[0]
-        self._material_id = m.geom_matid.numpy()[0]
-        self._size, self._rgba = m.geom_size.numpy()[0], m.geom_rgba.numpy()[0]
-        self._position, self._rotation = d.geom_xpos.numpy()[0], d.geom_xmat.numpy()[0]
-        self._rotation[:] = np.eye(3)
-        self._camera_views = (d.cam_xpos.numpy()[0], d.cam_xmat.numpy()[0])
-        self._light_views = (d.light_xpos.numpy()[0], d.light_xdir.numpy()[0])
-
-    def _upload_model(self) -> None:
-        for name in _RESET_FIELDS:
-            view = getattr(self._m, name).numpy()[0]
-            view[...] = getattr(self._model, name).reshape(view.shape)
-        self._textured = textured_materials(self._model)
-        self._m.mat_specular.numpy()[0][self._textured] = 0.0
-        self._heights.upload(self._model)
-
-    def _upload_list(self) -> None:
+    def _allocate(self) -> None:
+        """Arrays for the present list of shapes and lights."""
         shapes, n = self._shapes, self._shapes.count
-        self._kind[:n], self._data_id[:n], self._material_id[:n] = shapes.kinds, shapes.data_ids, shapes.material_ids
-        rest = slice(n, None)
-        self._kind[rest], self._data_id[rest], self._material_id[rest] = SPHERE, -1, -1
-        self._size[rest], self._rgba[rest] = 0.0, 0.0
-        has_texture = np.append(self._textured, False)[shapes.material_ids]  # -1, no material, reads the appended value
-        self._planes = np.flatnonzero(has_texture & (shapes.kinds == PLANE))
-        self._position[rest] = (0.0, 0.0, _BELOW_EVERYTHING)
+        values = {name: np.zeros((n, *np.shape(dtype()))) for name, dtype in _SHAPE_TYPES.items()}
+        values |= {"kind": shapes.kinds, "surface": shapes.surfaces} | material_tables(self._model, shapes.material_ids)
+        scene = {name: _array(values[name], dtype) for name, dtype in _SHAPE_TYPES.items()}
+        self._poses = tuple(scene[name].numpy() for name in ("position", "rotation", "size", "rgba"))
+        self._solids = np.flatnonzero(shapes.kinds != PLANE)
+        scene["planes"] = _array(np.flatnonzero(shapes.kinds == PLANE), int)
+        scene["solids"] = _array(self._solids, int)
+        lights = shapes.light_values()
+        self._light_arrays = {name: _array(lights[name], dtype) for name, dtype in _LIGHT_TYPES.items()}
+        self._scene = scene | self._surfaces.tables | self._textures.tables
 
-    def _upload_poses(self, data: mujoco.MjData) -> None:
-        self._shapes.fill(self._position, self._rotation, self._size, self._rgba)
-        if self._skins is not None:
-            self._skins.upload(self._shapes, self._position, self._rotation)
-        axis = data.cam_xmat[self._camera].reshape(3, 3)[:, 2]
-        self._rgba[self._planes, :3] *= headlight_excess(self._model, self._rotation[self._planes, :, 2], axis)[:, None]
-        position, rotation = self._camera_views
-        position[...], rotation[...] = data.cam_xpos, data.cam_xmat.reshape(-1, 3, 3)
-        position, direction = self._light_views
-        position[...], direction[...] = data.light_xpos, data.light_xdir
+    def _upload(self, data: mujoco.MjData) -> None:
+        """Poses, sizes and colours of this frame, and the boxes that the tree is made of."""
+        position, rotation, size, rgba = self._poses
+        shapes = self._shapes
+        shapes.fill(position, rotation, size, rgba)
+        for index, skin in shapes.skins:
+            position[index] = self._surfaces.move_skin(skin, *shapes.skin_vertices(skin))
+            rotation[index] = np.eye(3)
+        half = shapes.half_extents(size, self._surfaces.half_extents)[self._solids]
+        reach = np.einsum("nij,nj->ni", np.abs(rotation[self._solids]), half)
+        self._low, self._high = position[self._solids] - reach, position[self._solids] + reach
+        for array, value in zip(self._camera_pose, (data.cam_xpos, data.cam_xmat), strict=True):
+            view = array.numpy()
+            view[...] = value[self._camera].reshape(view.shape)
+        if not self._edited:
+            self._bounds[0][:], self._bounds[1][:] = self._low, self._high
+        shapes.fill_lights(self._light_arrays["position"].numpy(), self._light_arrays["direction"].numpy())
+
+    def _plant(self) -> None:
+        """Build the tree and record the launch."""
+        if not len(self._solids):  # a tree needs an item: one that no ray meets
+            self._low = self._high = np.full((1, 3), 1.0e8)
+        boxes = (_array(self._low, wp.vec3), _array(self._high, wp.vec3))
+        self._bounds = tuple(box.numpy() for box in boxes)
+        self._tree = wp.Bvh(*boxes, constructor="sah")
+        scene, lights = Scene(), Lights()
+        for name, value in {**self._scene, "tree": self._tree.id}.items():
+            setattr(scene, name, value)
+        for name, value in self._light_arrays.items():
+            setattr(lights, name, value)
+        inputs = [scene, lights, *self._camera_pose, self._rays, self._pixel_width, self._rgb]
+        self._launch = wp.launch(trace, dim=len(self._rays), inputs=inputs, device="cpu", record_cmd=True)
+
+
+def _pixel_rays(height: int, width: int, tangent: float) -> NDArray[np.float64]:
+    """[H * W, 3] unit vectors through the pixels' centres, in rows from the top; the camera looks along -z."""
+    x, y = np.meshgrid((np.arange(width) + 0.5) / width * 2 - 1, 1 - (np.arange(height) + 0.5) / height * 2)
+    rays = np.stack([x * tangent * width / height, y * tangent, np.full_like(x, -1.0)], axis=2).reshape(-1, 3)
+    unit: NDArray[np.float64] = rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    return unit
+
+
+def _array(values: NDArray[Any], dtype: Any) -> Any:
+    kind = np.int32 if dtype is int else np.float32
+    return wp.array(np.ascontiguousarray(values, kind), dtype=dtype, device="cpu")

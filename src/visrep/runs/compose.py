@@ -45,7 +45,9 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
             return torch.device("cuda"), f"CUDA is available ({torch.cuda.get_device_name(0)})"
         return torch.device("cpu"), f"no CUDA device is visible; {torch.get_num_threads()} threads"
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device={wanted} was asked for, but this torch sees no CUDA device: use device=auto or device=cpu")
+        raise UserError(
+            f"device={wanted} was asked for, but this torch sees no CUDA device: use device=auto or device=cpu"
+        )
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise UserError("device=mps was asked for, but this machine has none: use device=auto or device=cpu")
     return torch.device(wanted), "as asked for"
@@ -97,7 +99,8 @@ def build_learner(
     run, objective = config.run, networks.objective
     if intrinsic != "none" and not isinstance(objective, Novelty):
         raise UserError(
-            f"method={run.method} pays no exploration: choose a method that does, or set intr_coef=0 and num_expl_steps=0"
+            f"method={run.method} pays no exploration: choose a method that does, or set intr_coef=0 and "
+            "num_expl_steps=0"
         )
     trained = list(networks.encoder.parameters()) if encoder_gradient in ("objective", "both") else []
     if objective is not None and encoder_gradient != "none":
@@ -138,7 +141,7 @@ def batch_spec(config: Config, learner: Learner) -> BatchSpec:
 
 def store_spec(envs: VectorEnv) -> StoreSpec:
     """Fields that an interaction run keeps."""
-    side = {"state": (envs.state_dim,)} if envs.state_dim else {}
+    side: dict[str, tuple[int, ...]] = {"state": (envs.state_dim,)} if envs.state_dim else {}
     return StoreSpec(frame_shape=envs.frame_shape, action_dim=envs.action_dim, side=side)
 
 

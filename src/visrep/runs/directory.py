@@ -50,7 +50,8 @@ class RunDirectory:
             if isinstance(error, PermissionError):
                 raise UserError(f"cannot write to {where}: choose another run_dir or change its permissions") from error
             raise UserError(
-                f"cannot use {self.path} as a run directory ({where}: {error.strerror or error}): choose another run_dir"
+                f"cannot use {self.path} as a run directory ({where}: {error.strerror or error}): "
+                "choose another run_dir"
             ) from error
         except BaseException:
             self._release()

@@ -51,7 +51,7 @@ def _pretraining(config: Config) -> PhasePlan:
 
 
 def _task_phase(config: Config, networks: Networks) -> PhasePlan:
-    """The task's reward plus intr_coef times the bonus where the method pays one; ``transfer`` decides on the encoder."""
+    """The task's reward plus intr_coef times the bonus where the method pays one; ``transfer`` rules the encoder."""
     run = config.run
     phase = Phase(
         name="finetune",
@@ -62,8 +62,8 @@ def _task_phase(config: Config, networks: Networks) -> PhasePlan:
         updates_per_agent_step=run.updates_per_agent_step,
     )
     pays = isinstance(networks.objective, Novelty) and run.intr_coef > 0
-    gradient: EncoderGradient = "none" if run.transfer == "frozen" and not _from_scratch(config) else run.encoder_gradient
-    return PhasePlan(phase, "bonus" if pays else "none", gradient)
+    frozen = run.transfer == "frozen" and not _from_scratch(config)
+    return PhasePlan(phase, "bonus" if pays else "none", "none" if frozen else run.encoder_gradient)
 
 
 def _from_scratch(config: Config) -> bool:

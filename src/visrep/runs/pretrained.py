@@ -122,9 +122,8 @@ def _check_encoder(path: Path, described: dict[str, Any], encoder: Encoder) -> N
 
 
 def _flat(description: dict[str, Any]) -> dict[str, Any]:
-    nested = [value for value in description.values() if isinstance(value, dict)]
-    plain = {key: value for key, value in description.items() if not isinstance(value, dict)}
-    return {key: value for part in (plain, *nested) for key, value in part.items()}
+    parts = {key: value if isinstance(value, dict) else {"": value} for key, value in description.items()}
+    return {f"{key}.{name}".rstrip("."): value for key, part in parts.items() for name, value in part.items()}
 
 
 def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], console: Console) -> None:
@@ -151,11 +150,11 @@ def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], c
     lacking = [key for key in networks.modules() if key not in agent.parts]
     if "objective" in lacking and run.intr_coef > 0 and run.transfer == "frozen" and not explores:
         raise UserError(
-            f"{agent.path} holds only the {held}. The bonus (intr_coef={run.intr_coef:g}) needs the pre-trained networks "
-            f"of method={run.method} as well: name the run directory or its model/expl_agent_*.safetensors instead, or "
+            f"{agent.path} holds only the {held}. The bonus (intr_coef={run.intr_coef:g}) also needs the pre-trained "
+            f"networks of method={run.method}: name the run directory or its model/expl_agent_*.safetensors instead, or "
             "set intr_coef=0 (or method=none)"
         )
-    for key in lacking:
+    for key in lacking if run.keep else set(lacking) - {"policy"}:
         console.line(f"note: no pre-trained {key} is taken over; it starts fresh")
     for difference in agent.image_differences(fingerprint):
         console.line(f"note: the pre-training saw other images: {difference}")
@@ -197,7 +196,7 @@ def _agents(run_dir: Path, kind: str) -> list[Path]:
 
 
 def find_pretrained_run(config: Config) -> str:
-    """The reference's ``load_pretrained``: an agent of ``pretrained_step`` for this env and seed under ``pretrained_dir``.
+    """The reference's ``load_pretrained``: agent of ``pretrained_step`` for this env and seed under ``pretrained_dir``.
 
     A run directory may be given itself. Unlike the reference, another seed is never taken silently.
     """

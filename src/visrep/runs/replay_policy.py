@@ -19,7 +19,9 @@ from visrep.runs.pretrained import load_agent, newest_agent
 from visrep.video import write_video
 
 
-def evaluate_run(console: Console, run: str, episodes: int = 10, seed: int | None = None, video: str | None = None) -> int:
+def evaluate_run(
+    console: Console, run: str, episodes: int = 10, seed: int | None = None, video: str | None = None
+) -> int:
     """Load the newest agent of a run directory and play it.
 
     Args:
@@ -56,7 +58,8 @@ def evaluate_run(console: Console, run: str, episodes: int = 10, seed: int | Non
             precision=config.run.precision,
         )
     returns = np.asarray(result.returns)
-    console.line(f"{agent.name} on {config.run.env}: return {returns.mean():.2f} (std {returns.std():.2f}, {episodes} episodes)")
+    spread = f"std {returns.std():.2f}, {episodes} episodes"
+    console.line(f"{agent.name} on {config.run.env}: return {returns.mean():.2f} ({spread})")
     if result.success is not None:
         console.line(f"success {100 * result.success:.0f} %")
     if video is not None:

@@ -130,14 +130,13 @@ def _show_budget(config: Config, envs: VectorEnv, run_dir: Path, console: Consol
 
 
 def _saved_state(config: Config, checkpoints: CheckpointStore, directory: RunDirectory) -> dict[str, Any] | None:
-    which = "previous" if config.run.resume == "previous" else "latest"
     if checkpoints.latest() is None:
         return None
     if config.run.resume == "never":
         raise UserError(
             f"{directory.path} holds a run and resume=never: use resume=auto to continue it, or another run_dir"
         )
-    return checkpoints.load(which)
+    return checkpoints.load("previous" if config.run.resume == "previous" else "latest")
 
 
 def _open(
