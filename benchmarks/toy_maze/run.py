@@ -36,10 +36,10 @@ ON_PRETRAINED = {
 }
 # Task phases from nothing, with the preset's sizes.
 FROM_NOTHING = {
-    "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch"],
+    "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch", "keep=none"],
     "drqv2_scratch": [
-        "method=none", "policy=drqv2", "encoder_gradient=critic", "transfer=scratch", "encoder_offset=0.5",
-        "std_schedule=linear(1.0,0.1,20000)", "n_step=3",
+        "method=none", "policy=drqv2", "encoder_gradient=critic", "transfer=scratch", "keep=none",
+        "encoder_offset=0.5", "std_schedule=linear(1.0,0.1,20000)", "n_step=3",
     ],
 }  # fmt: skip
 

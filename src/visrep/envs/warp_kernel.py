@@ -53,8 +53,9 @@ class Scene:
     face_uv: wp.array[wp.vec3i]
     normals: wp.array[wp.vec3]
     uvs: wp.array[wp.vec2]
-    textures: wp.array[wp.Texture2D]
-    cube: wp.array[int]  # [number of textures], width of a cube's face in texels, 0 for a flat texture
+    texels: wp.array[wp.uint32]  # 0xRRGGBB of all textures, each with its smaller copies behind it
+    first_texel: wp.array2d[int]  # [number of textures, levels]
+    texture_size: wp.array[wp.vec3i]  # (width, height, levels); a cube's six faces lie one below the other
     sky: int  # texture, -1 for black
 
 
@@ -75,16 +76,16 @@ class Lights:
 
 @wp.func
 def _surface_hit(
-    scene: Scene, shape: int, origin: wp.vec3, ray: wp.vec3, limit: float
+    scene: wp.array[Scene], shape: int, origin: wp.vec3, ray: wp.vec3, limit: float
 ) -> tuple[float, wp.vec3, float, float, int]:
     """Nearest front face of a triangle mesh: distance (-1: none), normal, barycentric u, v, face."""
-    position, rotation = scene.position[shape], scene.rotation[shape]
+    position, rotation = scene[0].position[shape], scene[0].rotation[shape]
     local_origin = wp.transpose(rotation) * (origin - position)
     local_ray = wp.transpose(rotation) * ray
     start = float(0.0)
     for _ in range(8):  # pass through back faces, which OpenGL culls
         query = wp.mesh_query_ray(
-            scene.meshes[scene.surface[shape]], local_origin + local_ray * start, local_ray, limit - start
+            scene[0].meshes[scene[0].surface[shape]], local_origin + local_ray * start, local_ray, limit - start
         )
         if not query.result:
             return -1.0, wp.vec3(0.0), 0.0, 0.0, -1
@@ -95,9 +96,9 @@ def _surface_hit(
 
 
 @wp.func
-def _analytic_hit(scene: Scene, shape: int, origin: wp.vec3, ray: wp.vec3) -> tuple[float, wp.vec3]:
+def _analytic_hit(scene: wp.array[Scene], shape: int, origin: wp.vec3, ray: wp.vec3) -> tuple[float, wp.vec3]:
     """Distance (-1: none) and normal of a shape with a formula."""
-    kind, position, rotation, size = scene.kind[shape], scene.position[shape], scene.rotation[shape], scene.size[shape]
+    kind, position, rotation, size = scene[0].kind[shape], scene[0].position[shape], scene[0].rotation[shape], scene[0].size[shape]
     distance = float(-1.0)
     normal = wp.vec3(0.0)
     if kind == CAPSULE:
@@ -117,23 +118,23 @@ def _analytic_hit(scene: Scene, shape: int, origin: wp.vec3, ray: wp.vec3) -> tu
 
 @wp.func
 def _nearest(
-    scene: Scene, origin: wp.vec3, ray: wp.vec3
+    scene: wp.array[Scene], origin: wp.vec3, ray: wp.vec3
 ) -> tuple[int, float, wp.vec3, float, float, int]:
     """The first surface along the ray: shape (-1: none), distance, normal, barycentric u, v, face."""
     nearest = float(FAR)
     hit, face = int(-1), int(-1)
     normal = wp.vec3(0.0)
     u, v = float(0.0), float(0.0)
-    for i in range(scene.planes.shape[0]):
-        plane = scene.planes[i]
-        distance, n = ray_plane(scene.position[plane], scene.rotation[plane], scene.size[plane], origin, ray)
+    for i in range(scene[0].planes.shape[0]):
+        plane = scene[0].planes[i]
+        distance, n = ray_plane(scene[0].position[plane], scene[0].rotation[plane], scene[0].size[plane], origin, ray)
         if distance >= 0.0 and distance < nearest:
             nearest, hit, normal = distance, plane, n
-    query = wp.bvh_query_ray(scene.tree, origin, ray)
+    query = wp.bvh_query_ray(scene[0].tree, origin, ray)
     item = int(0)
     while wp.bvh_query_next(query, item, nearest):
-        shape = scene.solids[item]
-        if scene.surface[shape] >= 0:
+        shape = scene[0].solids[item]
+        if scene[0].surface[shape] >= 0:
             distance, n, mesh_u, mesh_v, mesh_face = _surface_hit(scene, shape, origin, ray, nearest)
             if distance >= 0.0 and distance < nearest:
                 nearest, hit, normal, u, v, face = distance, shape, n, mesh_u, mesh_v, mesh_face
@@ -145,17 +146,17 @@ def _nearest(
 
 
 @wp.func
-def _shadowed(scene: Scene, origin: wp.vec3, ray: wp.vec3, limit: float) -> bool:
+def _shadowed(scene: wp.array[Scene], origin: wp.vec3, ray: wp.vec3, limit: float) -> bool:
     """Whether an opaque shape other than a plane lies within ``limit``."""
-    query = wp.bvh_query_ray(scene.tree, origin, ray)
+    query = wp.bvh_query_ray(scene[0].tree, origin, ray)
     item = int(0)
     while wp.bvh_query_next(query, item, limit):
-        shape = scene.solids[item]
-        if scene.rgba[shape][3] > 0.99:
-            if scene.surface[shape] >= 0:
-                rotation = scene.rotation[shape]
-                local = wp.transpose(rotation) * (origin - scene.position[shape])
-                mesh = scene.meshes[scene.surface[shape]]
+        shape = scene[0].solids[item]
+        if scene[0].rgba[shape][3] > 0.99:
+            if scene[0].surface[shape] >= 0:
+                rotation = scene[0].rotation[shape]
+                local = wp.transpose(rotation) * (origin - scene[0].position[shape])
+                mesh = scene[0].meshes[scene[0].surface[shape]]
                 if wp.mesh_query_ray_anyhit(mesh, local, wp.transpose(rotation) * ray, limit):
                     return True
             else:
@@ -166,8 +167,30 @@ def _shadowed(scene: Scene, origin: wp.vec3, ray: wp.vec3, limit: float) -> bool
 
 
 @wp.func
-def _cube_colour(scene: Scene, texture: int, way: wp.vec3) -> wp.vec3:
-    """A cube texture in direction ``way``; its six faces lie one below the other, y up."""
+def _texel(scene: wp.array[Scene], index: int) -> wp.vec3:
+    packed = int(scene[0].texels[index])
+    return wp.vec3(float((packed >> 16) & 255), float((packed >> 8) & 255), float(packed & 255))
+
+
+@wp.func
+def _sample(scene: wp.array[Scene], texture: int, level: int, x: float, y: float, top: int, rows: int) -> wp.vec3:
+    """Bilinear colour 0..1 at texel coordinates of one level, repeating within ``rows`` rows from ``top``."""
+    columns = wp.max(scene[0].texture_size[texture][0] >> level, 1)
+    start = scene[0].first_texel[texture, level] + top * columns
+    left, upper = wp.floor(x - 0.5), wp.floor(y - 0.5)
+    fx, fy = x - 0.5 - left, y - 0.5 - upper
+    i0, j0 = int(left) % columns, int(upper) % rows
+    i0 = wp.where(i0 < 0, i0 + columns, i0)
+    j0 = wp.where(j0 < 0, j0 + rows, j0)
+    i1, j1 = wp.where(i0 + 1 == columns, 0, i0 + 1), wp.where(j0 + 1 == rows, 0, j0 + 1)
+    above = wp.lerp(_texel(scene, start + j0 * columns + i0), _texel(scene, start + j0 * columns + i1), fx)
+    below = wp.lerp(_texel(scene, start + j1 * columns + i0), _texel(scene, start + j1 * columns + i1), fx)
+    return wp.lerp(above, below, fy) * wp.static(1.0 / 255.0)
+
+
+@wp.func
+def _cube_colour(scene: wp.array[Scene], texture: int, way: wp.vec3) -> wp.vec3:
+    """A cube texture in direction ``way``; y is up in its frame."""
     x, y, z = way[0], way[2], -way[1]
     ax, ay, az = wp.abs(x), wp.abs(y), wp.abs(z)
     face, s, t, m = int(0), float(0.0), float(0.0), float(1.0)
@@ -180,61 +203,63 @@ def _cube_colour(scene: Scene, texture: int, way: wp.vec3) -> wp.vec3:
     else:
         m, t = az, -y
         face, s = wp.where(z > 0.0, 4, 5), wp.where(z > 0.0, x, -x)
-    edge = 0.5 / float(scene.cube[texture])  # keeps the filter from reading the face above or below
-    row = wp.clamp(0.5 * (t / m + 1.0), edge, 1.0 - edge)
-    place = wp.vec2(0.5 * (s / m + 1.0), (float(face) + row) / 6.0)
-    colour = wp.texture_sample(scene.textures[texture], place, dtype=wp.vec4)
-    return wp.vec3(colour[0], colour[1], colour[2])
+    width = scene[0].texture_size[texture][0]
+    last = float(width) - 0.5  # stay within the face
+    column = wp.clamp(0.5 * (s / m + 1.0) * float(width), 0.5, last)
+    row = wp.clamp(0.5 * (t / m + 1.0) * float(width), 0.5, last)
+    return _sample(scene, texture, 0, column, row, face * width, width)
 
 
 @wp.func
 def _texture_colour(
-    scene: Scene, shape: int, point: wp.vec3, normal: wp.vec3, u: float, v: float, face: int, footprint: float
+    scene: wp.array[Scene], shape: int, point: wp.vec3, normal: wp.vec3, u: float, v: float, face: int, footprint: float
 ) -> wp.vec3:
     """What the lit colour is multiplied by; ``footprint`` is the width in metres that a pixel covers on the surface."""
-    texture = scene.texture[shape]
+    texture = scene[0].texture[shape]
     if texture < 0:
         return wp.vec3(1.0)
-    rotation = scene.rotation[shape]
-    if scene.cube[texture] > 0:
+    rotation = scene[0].rotation[shape]
+    texels = scene[0].texture_size[texture]
+    if texels[1] == 6 * texels[0]:
         return _cube_colour(scene, texture, wp.transpose(rotation) * normal)
-    size, surface = scene.size[shape], scene.surface[shape]
-    repeat = 1.0 * scene.repeat[shape]
-    level = float(0.0)
+    size, surface = scene[0].size[shape], scene[0].surface[shape]
+    repeat = 1.0 * scene[0].repeat[shape]
+    level = int(0)
     place = wp.vec2(0.0)
-    if face >= 0 and scene.first_uv[surface] >= 0:
-        corners, first = scene.face_uv[scene.first_face[surface] + face], scene.first_uv[surface]
-        a, b, c = scene.uvs[first + corners[0]], scene.uvs[first + corners[1]], scene.uvs[first + corners[2]]
+    if face >= 0 and scene[0].first_uv[surface] >= 0:
+        corners, first = scene[0].face_uv[scene[0].first_face[surface] + face], scene[0].first_uv[surface]
+        a, b, c = scene[0].uvs[first + corners[0]], scene[0].uvs[first + corners[1]], scene[0].uvs[first + corners[2]]
         place = wp.cw_mul(a * u + b * v + c * (1.0 - u - v), repeat)
     else:
-        local = wp.transpose(rotation) * (point - scene.position[shape])
+        local = wp.transpose(rotation) * (point - scene[0].position[shape])
         # The texture repeats per metre on an infinite plane and where it is uniform, else over the shape's extent.
         x, y = 0.5 * local[0], -0.5 * local[1]
         shift = wp.vec2(-0.5, -0.5)
         if size[0] > 0.0 and size[1] > 0.0:
             x, y = 0.5 * (local[0] + size[0]), 0.5 * (size[1] - local[1])
             shift = wp.vec2(0.0, 0.0)
-            if scene.uniform[shape] == 0:
+            if scene[0].uniform[shape] == 0:
                 repeat = wp.vec2(repeat[0] / size[0], repeat[1] / size[1])
         place = wp.vec2(x * repeat[0], y * repeat[1]) + shift
-        level = wp.log2(wp.max(0.5 * repeat[0] * footprint * float(scene.textures[texture].width), 1.0))
-    colour = wp.texture_sample(scene.textures[texture], place, dtype=wp.vec4, lod=level)
-    return wp.vec3(colour[0], colour[1], colour[2])
+        per_pixel = wp.max(0.5 * repeat[0] * footprint * float(texels[0]), 1.0)
+        level = wp.min(int(wp.log2(per_pixel) + 0.5), texels[2] - 1)
+    width, height = wp.max(texels[0] >> level, 1), wp.max(texels[1] >> level, 1)
+    return _sample(scene, texture, level, place[0] * float(width), place[1] * float(height), 0, height)
 
 
 @wp.func
-def _smooth_normal(scene: Scene, shape: int, normal: wp.vec3, u: float, v: float, face: int) -> wp.vec3:
+def _smooth_normal(scene: wp.array[Scene], shape: int, normal: wp.vec3, u: float, v: float, face: int) -> wp.vec3:
     """Interpolated vertex normals of a mesh, except where they stand off the face by more than 37 degrees."""
-    surface = scene.surface[shape]
-    if face < 0 or scene.first_normal[surface] < 0:
+    surface = scene[0].surface[shape]
+    if face < 0 or scene[0].first_normal[surface] < 0:
         return normal
-    rotation = scene.rotation[shape]
+    rotation = scene[0].rotation[shape]
     flat = wp.transpose(rotation) * normal
-    corners, first = scene.face_normal[scene.first_face[surface] + face], scene.first_normal[surface]
+    corners, first = scene[0].face_normal[scene[0].first_face[surface] + face], scene[0].first_normal[surface]
     total = wp.vec3(0.0)
     for k in range(3):
         weight = wp.where(k == 0, u, wp.where(k == 1, v, 1.0 - u - v))
-        corner = scene.normals[first + corners[k]]
+        corner = scene[0].normals[first + corners[k]]
         total += weight * wp.where(wp.dot(corner, flat) < 0.8, flat, corner)
     return wp.normalize(rotation * total)
 
@@ -247,34 +272,34 @@ def _clamped(colour: wp.vec3) -> wp.vec3:
 
 
 @wp.func
-def _lit(scene: Scene, lights: Lights, shape: int, point: wp.vec3, normal: wp.vec3, ray: wp.vec3, texture: wp.vec3) -> wp.vec3:
+def _lit(scene: wp.array[Scene], lights: wp.array[Lights], shape: int, point: wp.vec3, normal: wp.vec3, ray: wp.vec3, texture: wp.vec3) -> wp.vec3:
     """Colour of a surface point seen along ``ray``."""
-    rgba, finish = scene.rgba[shape], scene.finish[shape]
+    rgba, finish = scene[0].rgba[shape], scene[0].finish[shape]
     base = wp.vec3(rgba[0], rgba[1], rgba[2])
     common = base * finish[0]
     extra = wp.vec3(0.0)
-    for i in range(lights.directional.shape[0]):
-        common += wp.cw_mul(base, lights.ambient[i])
-        way, distance, strength = -lights.direction[i], float(FAR), float(1.0)
-        if lights.directional[i] == 0:
-            way = lights.position[i] - point
+    for i in range(lights[0].directional.shape[0]):
+        common += wp.cw_mul(base, lights[0].ambient[i])
+        way, distance, strength = -lights[0].direction[i], float(FAR), float(1.0)
+        if lights[0].directional[i] == 0:
+            way = lights[0].position[i] - point
             distance = wp.length(way)
             way = way / distance
-            fall = lights.attenuation[i]
+            fall = lights[0].attenuation[i]
             strength = 1.0 / (fall[0] + fall[1] * distance + fall[2] * distance * distance)
-            spot = lights.spot[i]
-            cosine = -wp.dot(way, lights.direction[i])
+            spot = lights[0].spot[i]
+            cosine = -wp.dot(way, lights[0].direction[i])
             if cosine < spot[0]:
                 strength = 0.0
             elif spot[0] > -1.0:
                 strength *= wp.pow(cosine, spot[1])
         facing = wp.dot(normal, way) * strength
         if facing > 0.0:
-            colour = wp.cw_mul(base, lights.diffuse[i]) * facing
+            colour = wp.cw_mul(base, lights[0].diffuse[i]) * facing
             half = wp.dot(normal, wp.normalize(way - ray))
             if finish[1] > 0.0 and half > 0.0:
-                colour += lights.specular[i] * (finish[1] * strength * wp.pow(half, finish[2] * MAX_SHININESS))
-            if lights.shadow[i] == 0:
+                colour += lights[0].specular[i] * (finish[1] * strength * wp.pow(half, finish[2] * MAX_SHININESS))
+            if lights[0].shadow[i] == 0:
                 common += colour
             elif _shadowed(scene, point + normal * NUDGE, way, distance):
                 extra += _clamped(colour) * UNSHADOWED
@@ -285,8 +310,8 @@ def _lit(scene: Scene, lights: Lights, shape: int, point: wp.vec3, normal: wp.ve
 
 @wp.kernel(grid_stride=False)
 def trace(
-    scene: Scene,
-    lights: Lights,
+    scene: wp.array[Scene],
+    lights: wp.array[Lights],
     camera_position: wp.array[wp.vec3],
     camera_rotation: wp.array[wp.mat33],
     rays: wp.array[wp.vec3],
@@ -302,15 +327,15 @@ def trace(
     for _ in range(MAX_LAYERS):
         shape, distance, normal, u, v, face = _nearest(scene, origin, ray)
         if shape < 0:
-            if scene.sky >= 0:
-                colour += _cube_colour(scene, scene.sky, ray) * passed
+            if scene[0].sky >= 0:
+                colour += _cube_colour(scene, scene[0].sky, ray) * passed
             break
         point = origin + ray * distance
         travelled += distance
         smooth = _smooth_normal(scene, shape, normal, u, v, face)
         footprint = pixel_width * travelled / wp.max(-wp.dot(normal, ray), 0.02)
         texture = _texture_colour(scene, shape, point, normal, u, v, face, footprint)
-        opacity = scene.rgba[shape][3]
+        opacity = scene[0].rgba[shape][3]
         colour += _clamped(_lit(scene, lights, shape, point, smooth, ray, texture)) * (opacity * passed)
         passed *= 1.0 - opacity
         if passed < 0.004:

@@ -140,7 +140,8 @@ class WarpRenderer:
             setattr(scene, name, value)
         for name, value in self._light_arrays.items():
             setattr(lights, name, value)
-        inputs = [scene, lights, *self._camera_pose, self._rays, self._pixel_width, self._rgb]
+        self._structs = wp.array([scene], dtype=Scene, device="cpu"), wp.array([lights], dtype=Lights, device="cpu")
+        inputs = [*self._structs, *self._camera_pose, self._rays, self._pixel_width, self._rgb]
         self._launch = wp.launch(trace, dim=len(self._rays), inputs=inputs, device="cpu", record_cmd=True)
 
 

@@ -15,7 +15,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 _RGB = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
-_FLAT = int(mujoco.mjtTexture.mjTEXTURE_2D)
+_MAX_LEVELS = 13  # of a texture 4096 wide
 _SKYBOX = int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)
 # A model compiled anew with these unchanged keeps its tables.
 _CONTENT = (
@@ -114,15 +114,27 @@ class Surfaces:
 
 
 class Textures:
-    """Textures with mipmaps; the skybox, whose texels keep their angle, is averaged to about one texel per pixel."""
+    """Textures with smaller copies (mipmaps); cubes have none.
+
+    The texels of a skybox keep their angle, so that it is averaged beforehand to about one texel per pixel.
+    """
 
     def __init__(self, model: mujoco.MjModel, pixel_width: float) -> None:
-        self._kept = [_texture(model, i, pixel_width) for i in range(model.ntex)]
-        cubes = [0 if model.tex_type[i] == _FLAT else texture.width for i, texture in enumerate(self._kept)]
+        levels = [_levels(_pixels(model, i, pixel_width)) for i in range(model.ntex)]
         skies = np.flatnonzero(model.tex_type == _SKYBOX)
+        first = np.zeros((max(len(levels), 1), _MAX_LEVELS), np.int32)
+        parts, count = [], 0
+        for texture, images in enumerate(levels):
+            for level, image in enumerate(images):
+                first[texture, level] = count
+                packed = image.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+                parts.append(packed.ravel())
+                count += packed.size
+        sizes = [(images[0].shape[1], images[0].shape[0], len(images)) for images in levels]
         self.tables = {
-            "textures": wp.array(self._kept, dtype=wp.Texture2D),
-            "cube": wp.array(np.array(cubes, np.int32), dtype=int),
+            "texels": wp.array(np.concatenate([*parts, np.zeros(1, np.uint32)]), dtype=wp.uint32),
+            "first_texel": wp.array(first, dtype=int),
+            "texture_size": _rows([np.array(sizes, np.int32).reshape(-1, 3)], wp.vec3i),
             "sky": int(skies[0]) if len(skies) else -1,
         }
 
@@ -174,22 +186,29 @@ def _grid_faces(rows: int, columns: int) -> NDArray[np.int32]:
     return np.concatenate([lower, upper]).astype(np.int32)
 
 
-def _texture(model: mujoco.MjModel, texture: int, pixel_width: float) -> Any:
+def _pixels(model: mujoco.MjModel, texture: int, pixel_width: float) -> NDArray[np.uint8]:
+    """[rows, columns, 3] of a texture at full size, or of a skybox at the image's resolution."""
     rows, columns = int(model.tex_height[texture]), int(model.tex_width[texture])  # a cube: six faces in a column
     channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
     pixels = model.tex_data[start : start + rows * columns * channels].reshape(rows, columns, channels)
     if model.tex_type[texture] == _SKYBOX:
         # a face spans 2 m at 1 m distance
         pixels = shrunk(pixels, nearest_divisor(columns, 0.5 * columns * pixel_width))
-    full = np.full((*pixels.shape[:2], 4), 255, np.uint8)
-    full[..., :channels] = pixels if channels > 1 else np.repeat(pixels, 3, axis=2)[..., :channels]
-    flat = model.tex_type[texture] == _FLAT
-    return wp.Texture2D(
-        full,
-        filter_mode=wp.TextureFilterMode.LINEAR,
-        address_mode=wp.TextureAddressMode.WRAP if flat else wp.TextureAddressMode.CLAMP,
-        num_mip_levels=0 if flat else 1,
-    )
+    colour: NDArray[np.uint8] = pixels[..., :3] if channels >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    return colour
+
+
+def _levels(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The image and its halvings, each level's size rounded down; a cube stays alone."""
+    images = [image]
+    while image.shape[0] != 6 * image.shape[1] and max(images[-1].shape[:2]) > 1 and len(images) < _MAX_LEVELS:
+        last = images[-1].astype(np.float32)
+        rows, columns = max(last.shape[0] // 2, 1), max(last.shape[1] // 2, 1)
+        by_row = [last[i : i + 2 * rows - 1 : 2][:rows] for i in (0, min(1, last.shape[0] - 1))]
+        rows_halved = 0.5 * (by_row[0] + by_row[1])
+        by_column = [rows_halved[:, j : j + 2 * columns - 1 : 2][:, :columns] for j in (0, min(1, last.shape[1] - 1))]
+        images.append(np.rint(0.5 * (by_column[0] + by_column[1])).astype(np.uint8))
+    return images
 
 
 def shrunk(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
