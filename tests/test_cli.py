@@ -28,7 +28,7 @@ from visrep.errors import UserError
         (["train", "lr"], ["'lr' is not of the form key=value"]),
         (["pretrain", "num_train_steps=5"], ["visrep pretrain: ", "set num_expl_steps"]),
         (["finetune"], ["visrep finetune: ", "encoder=<run directory"]),
-        (["finetune", "encoder=/no/such/run", "num_train_steps=5", "run_dir=x", "env=toy/maze"], ["no such file"]),
+        (["finetune", "encoder=/no/such/run", "num_train_steps=5", "preset=toy_maze+tiny"], ["no such file"]),
         (["evaluate"], ["visrep evaluate: missing run="]),
         (["evaluate", "run=nowhere"], ["run=nowhere is not a run directory"]),
         (["evaluate", "run=x", "episodes=two"], ["episodes=two: expected a int"]),
@@ -37,7 +37,11 @@ from visrep.errors import UserError
     ],
 )
 def test_bad_input_is_one_message_and_status_1(
-    command: list[str], parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str],
+    parts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(command) == 1

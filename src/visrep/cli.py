@@ -89,6 +89,7 @@ def _commands() -> dict[str, Command]:
 
 
 def _run_command(command: Literal["train", "pretrain", "finetune"], words: list[str]) -> int:
+    from visrep.allocator import keep_freed_memory
     from visrep.config import default_run_dir, parse
     from visrep.console import Console
     from visrep.runs.pretrained import inherited_settings
@@ -98,6 +99,7 @@ def _run_command(command: Literal["train", "pretrain", "finetune"], words: list[
     config = parse(words, command, base)
     folder = config.run.run_dir
     run_dir = Path(folder).expanduser() if folder is not None else default_run_dir(words, datetime.now())
+    keep_freed_memory()
     outcome = run(config, command, run_dir, Console())
     return 0 if outcome.finished else 130
 

@@ -279,6 +279,12 @@ def _check_run(run: RunConfig, command: Command) -> None:
             f"encoder_gradient={run.encoder_gradient} needs an objective and method={run.method} has none: set "
             "encoder_gradient=critic to learn the encoder from the task, or none to leave it as it is"
         )
+    unknown = sorted(set(run.keep) - set(POLICIES[run.policy].parts))
+    if unknown:
+        raise UserError(
+            f"keep={','.join(run.keep)}: policy={run.policy} has no {' and no '.join(unknown)} to keep; it has "
+            f"{', '.join(POLICIES[run.policy].parts)}"
+        )
     if run.load_pretrained and (run.num_expl_steps or run.pretrained_dir is None):
         raise UserError(
             "load_pretrained=true takes the reward-free phase from a finished run: "

@@ -15,7 +15,7 @@ from slow_sampler import SlowLane
 from visrep.data.anchors import Anchors, Window
 from visrep.data.batch import BatchSpec
 from visrep.data.sampler import Sampler
-from visrep.data.store import FrameStore
+from visrep.data.store import FrameStore, StoreSpec
 from visrep.errors import UserError
 
 FIELDS = frozenset({"image", "action", "reward", "terminal", "state"})
@@ -181,3 +181,22 @@ def test_anchor_validity_reads_only_live_rows() -> None:
         count = len(history.rows[0])
         oldest = 0 if count <= 10 else count - 10 + 2
         assert rows.tolist() == list(range(oldest, count - 1))
+
+
+def test_images_only_where_they_are_asked_for() -> None:
+    store = FrameStore(StoreSpec((1, 2, 2), action_dim=1), capacity=16)
+    for row in range(8):
+        frame = np.full((1, 1, 2, 2), row, np.uint8)
+        store.add([0], frame, [[float(row > 0) * row]], [0.0], [row == 0], [False], [False])
+    every = BatchSpec((0, 1, 3), frozenset({"image", "action"}))
+    some = BatchSpec((0, 1, 3), frozenset({"image", "action"}), image_offsets=(3, 0))
+    assert every.images_at == (0, 1, 3) and some.images_at == (0, 3)
+    assert some.union(BatchSpec((0, 1))).images_at == (0, 1, 3)
+    lanes, anchors = np.zeros(2, np.int64), np.array([1, 4])
+    batch = Sampler(store, some, batch_size=2, frame_stack=1).cut(lanes, anchors)
+    assert batch.images[0].shape == (2, 2, 1, 2, 2)
+    assert batch.image(3)[:, 0, 0, 0].tolist() == [4, 7] and batch.at("action", 1)[:, 0].tolist() == [2.0, 5.0]
+    with pytest.raises(KeyError, match="offset 1"):
+        batch.image(1)
+    with pytest.raises(ValueError, match="image_offsets"):
+        BatchSpec((0, 1), image_offsets=(2,))

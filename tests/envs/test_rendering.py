@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,7 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Any:
     def ask(nvidia: bool, probes: dict[str, Probe], warp: bool = True) -> str:
         rendering._automatic.cache_clear()
         monkeypatch.setattr(rendering, "_nvidia_device", lambda: nvidia)
+        monkeypatch.setattr(rendering, "_compile_kernel", lambda: None)
         monkeypatch.setattr(rendering, "probe", lambda name: probes[name])
         monkeypatch.setattr(rendering, "warp_problem", lambda: None if warp else ("absent", rendering.FIXES["warp"]))
         return resolve_renderer("auto")
@@ -97,6 +99,17 @@ def test_absent_renderer_is_an_error_with_its_install_line(renderer: str, monkey
         resolve_renderer(renderer)
 
 
+def test_first_use_compiles_in_a_subprocess_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARP_CACHE_PATH", str(tmp_path))
+    probed: list[str] = []
+    monkeypatch.setattr(rendering, "probe", lambda name: probed.append(name) or works(name, "tracer"))
+    rendering._compile_kernel.cache_clear()
+    with pytest.warns(UserWarning, match="compiles its kernel"):
+        assert resolve_renderer("warp") == "warp"
+    assert resolve_renderer("warp") == "warp" and probed == ["warp"]
+    rendering._compile_kernel.cache_clear()
+
+
 def test_absent_ray_tracer_is_an_error_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "_version", lambda name: "" if name == "mujoco-warp" else "3.17.0")
     with pytest.raises(UserError, match="pip install 'mujoco-warp"):
@@ -131,7 +144,7 @@ def test_probe_survives_what_the_subprocess_does(outcome: Any, error: str, monke
 
 def test_probe_of_the_ray_tracer() -> None:
     found = probe("warp")
-    assert found.ok and "mujoco-warp" in found.name and found.frames_per_second > 20, found.error
+    assert found.ok and "ray tracer" in found.name and found.frames_per_second > 20, found.error
 
 
 def test_opengl_and_ray_tracer_show_the_same_scene() -> None:
@@ -229,31 +242,54 @@ def test_edits_of_the_model_show_after_reset(scene: Any) -> None:
     np.testing.assert_array_equal(draw(scene), image)
 
 
-def test_recompiled_model_keeps_the_context_and_another_model_gets_its_own(scene: Any) -> None:
+def test_recompiled_model_keeps_the_tables_and_another_model_gets_its_own(scene: Any) -> None:
     _, _, renderer = scene
-    image, context = draw(scene), renderer._rc
+    image, surfaces = draw(scene), renderer._surfaces
     for text, kept in ((SCENE, True), (SCENE.replace('fovy="45"', 'fovy="60"'), False)):
         model = mujoco.MjModel.from_xml_string(text)
-        data = mujoco.MjData(model)
-        other = draw((model, data, renderer))
-        assert (renderer._rc is context) == kept
+        other = draw((model, mujoco.MjData(model), renderer))
+        assert (renderer._surfaces is surfaces) == kept
         assert np.array_equal(other, image) == kept
     renderer.reset(scene[0])
 
 
-def test_textured_planes_match_the_rasterisers_light(scene: Any) -> None:
-    """White squares under a headlight of 1.3: OpenGL clamps the light at 1 before the texture, hence plain white."""
-    from visrep.envs.warp_shading import headlight_excess
-
-    factors = headlight_excess(scene[0], np.array([[0, 0, 1.0], [1.0, 0, 0]]), np.array([0, 0, 1.0]))
-    np.testing.assert_allclose(factors, [1 / 1.3, 1.0], rtol=1e-6)
+def test_light_is_clamped_before_the_texture_as_in_opengl(scene: Any) -> None:
+    """White and black squares under a headlight of 1.3 stay white and black, without a white highlight on black."""
+    corner = draw(scene)[:6, :6].reshape(-1, 3)
+    np.testing.assert_array_equal(np.unique(corner), [0, 255])
 
 
-def test_shrunk_texture_keeps_its_mean_and_its_place(scene: Any) -> None:
-    from visrep.envs.warp_shading import _nearest_divisor, _shrunk
+def test_transparent_shapes_let_the_background_through(scene: Any) -> None:
+    model = scene[0]
+    ball = model.geom("ball").id
+    solid = draw(scene)
+    model.geom_rgba[ball, 3] = 0.0
+    without = draw(scene)
+    model.geom_rgba[ball, 3] = 0.5
+    half = draw(scene)
+    model.geom_rgba[ball, 3] = 1.0
+    seen = np.abs(solid - without).max(axis=2) > 100
+    assert seen.any()
+    np.testing.assert_allclose(half[seen], 0.5 * (solid + without)[seen], atol=2)
 
-    small = _shrunk(scene[0], 0, 8)
-    assert small.shape == (8, 8, 4) and small[..., 3].min() == 1.0
-    np.testing.assert_array_equal(small[:4, :4, 0], np.full((4, 4), small[0, 0, 0]))
-    assert small[0, 0, 0] != small[0, 7, 0] and small[..., :3].mean() == 0.5
-    assert [_nearest_divisor(300, ratio) for ratio in (0.0, 3.4, 9.0, 1000.0)] == [1, 3, 10, 30]
+
+def test_smaller_copies_of_a_texture_keep_its_mean_and_its_place() -> None:
+    from visrep.envs.warp_tables import _levels, nearest_divisor, shrunk
+
+    image = np.zeros((12, 10, 3), np.uint8)
+    image[:6, :5] = 200
+    levels = _levels(image)
+    assert [level.shape[:2] for level in levels] == [(12, 10), (6, 5), (3, 2), (1, 1)]
+    assert (levels[1][:3, :2] == 200).all() and (levels[1][3:] == 0).all()
+    assert len(_levels(np.zeros((48, 8, 3), np.uint8))) == 1  # a cube's faces must not mix
+    small = shrunk(image[:, :10], 2)
+    assert small.shape == (6, 5, 3) and small.mean() == image.mean()
+    assert [nearest_divisor(300, ratio) for ratio in (0.0, 3.4, 9.0, 1000.0)] == [1, 3, 10, 30]
+
+
+def test_orthographic_cameras_are_refused() -> None:
+    from visrep.envs.warp_renderer import WarpRenderer
+
+    model = mujoco.MjModel.from_xml_string(SCENE.replace('fovy="45"', 'projection="orthographic" fovy="4"'))
+    with pytest.raises(UserError, match="render=egl"):
+        WarpRenderer(model, 8, 8, camera=0)

@@ -28,11 +28,12 @@ SMALL = (
     "preset=toy_maze+tiny", "env=short/toy", "num_envs=1", "updates_per_agent_step=0.25", "threads=1",
     "num_expl_steps=120", "num_train_steps=240", "num_random_steps=24", "num_seed_steps=24", "batch_size=12",
     "hidden_dim=16", "eval_frequency=100", "log_frequency_step=20", "checkpoint_frequency=40", "save_frequency=80",
-    "log_save_tb=false", "save_video=false", "image_size=16",
+    "keep=actor", "log_save_tb=false", "save_video=false", "image_size=16",
 )  # fmt: skip
 TIMES = ("seconds", "fps", "agent_steps_per_second", "updates_per_second", "ram_bytes")
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["visrep.cli", "visrep.runs.session", "torch._dynamo"])  # the first optimiser imports the last
+# The first optimiser would import torch._dynamo, which takes a second.
+SERVER.set_forkserver_preload(["visrep.cli", "visrep.runs.session", "torch._dynamo"])
 
 
 class ShortToy(ToyMaze):
@@ -78,8 +79,10 @@ def words(run_dir: Path | str | None, *more: str) -> list[str]:
     return [*keys.values(), *([] if run_dir is None else [f"run_dir={run_dir}"])]
 
 
-def start(command: Sequence[str], die_at: int | None = None, region: str = "run", count_file: Path | None = None) -> Any:
-    """Start ``visrep <command>`` in a process of its own and return that process."""
+def start(
+    command: Sequence[str], die_at: int | None = None, region: str = "save", count_file: Path | None = None
+) -> Any:
+    """Start ``visrep <command>`` in a process of its own and return that process; see ``_count_events``."""
     process = SERVER.Process(target=_child, args=(list(command), die_at, region, count_file))
     process.start()
     return process
@@ -116,8 +119,9 @@ def _child(command: list[str], die_at: int | None, region: str, count_file: Path
 def _count_events(region: str, die_at: int | None) -> Any:
     """Count calls and returns of functions, C functions included, inside ``region``; SIGKILL this process at one.
 
-    Regions: "run" is the whole command, "save" the writing of checkpoints with everything that belongs to them; "torn
-    checkpoint", "torn rows" and "torn model" count the writes of such files and kill with half of one written.
+    Regions: "save" is the writing of checkpoints with everything that belongs to them; "step 50" everything after agent
+    step 50; "torn checkpoint", "torn rows" and "torn model" count the writes of such files and kill with half of one
+    written.
     """
     import visrep.runs.session as session
 
@@ -125,8 +129,7 @@ def _count_events(region: str, die_at: int | None) -> Any:
         assert die_at is not None
         _tear(region.removeprefix("torn "), die_at)
         return lambda: 0
-    name = {"run": "run", "save": "_checkpoint"}[region]
-    original, events = getattr(session, name), 0
+    events = 0
 
     def profile(*_: object) -> None:
         nonlocal events
@@ -134,14 +137,24 @@ def _count_events(region: str, die_at: int | None) -> Any:
         if events == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def counted(*arguments: Any) -> Any:
+    checkpoint, stepped = session._checkpoint, session.Monitor.stepped
+
+    def counted(*arguments: Any) -> None:
         sys.setprofile(profile)
         try:
-            return original(*arguments)
+            checkpoint(*arguments)
         finally:
             sys.setprofile(None)
 
-    setattr(session, name, counted)
+    def counted_from(monitor: Any, step: Any) -> None:
+        stepped(monitor, step)
+        if monitor.counters.agent_step >= int(region.removeprefix("step ")):
+            sys.setprofile(profile)
+
+    if region == "save":
+        session._checkpoint = counted
+    else:
+        session.Monitor.stepped = counted_from  # type: ignore[method-assign]
     return lambda: events
 
 

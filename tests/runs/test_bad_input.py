@@ -295,7 +295,7 @@ def test_a_learning_rate_that_blows_up(tmp_path: Path, refused: Any) -> None:
 
 
 def _assert_good_at(run_dir: Path, agent_step: int) -> None:
-    """The newest checkpoint is of that step (or the phase's last before it), loads, and every weight in it is finite."""
+    """The newest checkpoint is of that step, loads, and every weight in it is finite."""
     state = final_state(run_dir)
     assert state["parts"]["counters"]["agent_step"] == agent_step
     for part in ("encoder", "objective", "policy"):

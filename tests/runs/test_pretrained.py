@@ -23,7 +23,7 @@ from visrep.runs.compose import Networks, build_networks, env_spec
 from visrep.runs.pretrained import find_pretrained_run, inherited_settings, load_agent, take_over
 
 CPU = torch.device("cpu")
-TASK = ("num_train_steps=60", "threads=1")
+TASK = ("num_train_steps=60", "threads=1", "keep=actor")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,8 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         add_suite(patch)
         run_dir = tmp_path_factory.mktemp("pretrained") / "run"
-        typed = [word for word in words(run_dir, "encoder_channels=6", "save_model=true") if "num_train_steps" not in word]
+        typed = words(run_dir, "encoder_channels=6", "save_model=true")
+        typed.remove("num_train_steps=240")
         threads = torch.get_num_threads()
         assert main(["pretrain", *typed]) == 0
         torch.set_num_threads(threads)
@@ -74,7 +75,8 @@ def test_pretrain_leaves_encoder_and_agents(pretrained: Path) -> None:
     states, provenance = load_module_states(pretrained / "model" / "expl_agent_120.safetensors")
     assert set(states) == {"encoder", "objective", "policy"} and provenance["agent_step"] == 120
     assert same(states["encoder"], tensors(pretrained / "model" / "encoder.safetensors"))
-    assert not same(states["encoder"], load_module_states(pretrained / "model" / "expl_agent_80.safetensors")[0]["encoder"])
+    earlier, _ = load_module_states(pretrained / "model" / "expl_agent_80.safetensors")
+    assert not same(states["encoder"], earlier["encoder"])
     assert load_encoder(pretrained).contract.shape == (9, 16, 16)
     assert final_state(pretrained)["phase"] == 1
 
@@ -173,7 +175,8 @@ def test_other_images_are_pointed_out(pretrained: Path, capfd: pytest.CaptureFix
     assert "note" not in capfd.readouterr().out
     take_over(config, networks, {**envs.fingerprint, "renderer": "egl", "camera": 2}, Console())
     said = capfd.readouterr().out
-    assert "the pre-training saw other images: renderer numpy there, egl here" in said and "camera None there, 2" in said
+    assert "the pre-training saw other images: renderer numpy there, egl here" in said
+    assert "camera None there, 2 here" in said
 
 
 def test_places_without_an_agent(pretrained: Path, tmp_path: Path) -> None:
@@ -204,7 +207,9 @@ def test_load_pretrained_as_in_the_reference(pretrained: Path, tmp_path: Path) -
     assert same(after["encoder"], pre["encoder"])
 
 
-@pytest.mark.parametrize("more", [["pretrained_step=90"], ["pretrained_step=80", "seed=5"], ["pretrained_step=120", "env=toy/maze"]])
+@pytest.mark.parametrize(
+    "more", [["pretrained_step=90"], ["pretrained_step=80", "seed=5"], ["pretrained_step=120", "env=toy/maze"]]
+)
 def test_load_pretrained_lists_what_there_is(more: list[str], pretrained: Path) -> None:
     with pytest.raises(UserError) as caught:
         find_pretrained_run(parse(_load_words(pretrained, *more)))

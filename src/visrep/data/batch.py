@@ -22,6 +22,8 @@ class BatchSpec:
             "action" and "reward" at offset t are those that *led to* row t.
         views: independently augmented copies of every image.
         n_step: 0 for none; n >= 1 adds the n-step return and discount from the anchor, and offset n to the window.
+        image_offsets: the offsets at which images are cut; None for all of them. Cutting and augmenting an image costs
+            far more than the rest of a row.
         crossing: "forbid" draws only anchors whose whole window lies inside one episode; "mask" draws any anchor,
             repeats the nearest row of the episode and marks it in ``Batch.valid``.
     """
@@ -30,15 +32,28 @@ class BatchSpec:
     fields: frozenset[str] = frozenset({"image"})
     views: int = 1
     n_step: int = 0
+    image_offsets: tuple[int, ...] | None = None
     crossing: Literal["forbid", "mask"] = "forbid"
 
     def __post_init__(self) -> None:
         window = set(self.offsets) | ({0, self.n_step} if self.n_step else set())
         object.__setattr__(self, "offsets", tuple(sorted(window)))
+        if self.image_offsets is None:
+            object.__setattr__(self, "image_offsets", self.offsets)
+        elif not set(self.image_offsets) <= window:
+            raise ValueError(f"image_offsets {self.image_offsets} are not all among the offsets {self.offsets}")
+        else:
+            object.__setattr__(self, "image_offsets", tuple(sorted(set(self.image_offsets))))
         if not self.offsets:
             raise ValueError("BatchSpec.offsets is empty: name at least offset 0")
         if self.n_step < 0 or self.views < 1:
             raise ValueError(f"BatchSpec needs n_step >= 0 and views >= 1, got {self.n_step} and {self.views}")
+
+    @property
+    def images_at(self) -> tuple[int, ...]:
+        """The offsets at which images are cut, ascending."""
+        assert self.image_offsets is not None, "settled in __post_init__"
+        return self.image_offsets
 
     def union(self, other: BatchSpec) -> BatchSpec:
         """The smallest spec that serves both; masks win over forbidding, because a mask can be read as either."""
@@ -49,6 +64,7 @@ class BatchSpec:
             fields=self.fields | other.fields,
             views=max(self.views, other.views),
             n_step=self.n_step or other.n_step,
+            image_offsets=self.images_at + other.images_at,
             crossing="mask" if "mask" in (self.crossing, other.crossing) else "forbid",
         )
 
@@ -77,12 +93,13 @@ class Batch:
     """One batch cut from a store.
 
     Attributes:
-        images: one tensor per view, each uint8 or float in 0..255, [B, T, S*C, H, W].
+        images: one tensor per view, each uint8 or float in 0..255, [B, I, S*C, H, W]: images at I of the T offsets.
         offsets: the T offsets, ascending.
         valid: bool [B, T]; False where the offset left the anchor's episode (only with crossing="mask").
         fields: further fields by name, each [B, T, ...].
         n_step_return: float32 [B, 1] sum of discounted rewards over n steps from the anchor, or None.
         n_step_discount: float32 [B, 1] discount that multiplies the value of the row at offset n, or None.
+        image_offsets: the I offsets of the images, ascending; None where they are all of ``offsets``.
     """
 
     images: list[Tensor]
@@ -91,16 +108,17 @@ class Batch:
     fields: dict[str, Tensor] = field(default_factory=dict)
     n_step_return: Tensor | None = None
     n_step_discount: Tensor | None = None
+    image_offsets: tuple[int, ...] | None = None
 
     def image(self, offset: int = 0, view: int = 0) -> Tensor:
         """Stacked frames at one offset, [B, S*C, H, W]."""
-        return self.images[view][:, self._column(offset)]
+        return self.images[view][:, _column(self.image_offsets or self.offsets, offset)]
 
     def at(self, name: str, offset: int = 0) -> Tensor:
         """Field ``name`` at one offset, [B, ...]."""
         if name not in self.fields:
             raise KeyError(f"this batch has no field {name!r}; it has {', '.join(sorted(self.fields)) or 'none'}")
-        return self.fields[name][:, self._column(offset)]
+        return self.fields[name][:, _column(self.offsets, offset)]
 
     def with_images(self, images: list[Tensor]) -> Batch:
         """The same batch with other (augmented) images, one tensor per view."""
@@ -112,16 +130,17 @@ class Batch:
         def move(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.to(device, non_blocking=True)
 
-        return Batch(
+        return replace(
+            self,
             images=[image.to(device, non_blocking=True) for image in self.images],
-            offsets=self.offsets,
             valid=self.valid.to(device, non_blocking=True),
             fields={name: value.to(device, non_blocking=True) for name, value in self.fields.items()},
             n_step_return=move(self.n_step_return),
             n_step_discount=move(self.n_step_discount),
         )
 
-    def _column(self, offset: int) -> int:
-        if offset not in self.offsets:
-            raise KeyError(f"offset {offset} is not in this batch; it has {self.offsets}")
-        return self.offsets.index(offset)
+
+def _column(offsets: tuple[int, ...], offset: int) -> int:
+    if offset not in offsets:
+        raise KeyError(f"offset {offset} is not in this batch; it has {offsets}")
+    return offsets.index(offset)

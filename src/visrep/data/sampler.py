@@ -59,6 +59,7 @@ class Sampler:
         self._pool = None if pin_memory or store.device.type != "cpu" else BufferPool()
         self._pin_memory = pin_memory and store.device.type == "cpu"
         self._offsets = np.asarray(spec.offsets, np.int64)
+        self._image_columns = [spec.offsets.index(offset) for offset in spec.images_at]
         reach = (0, spec.n_step) if spec.crossing == "mask" else (min(0, *spec.offsets), max(0, *spec.offsets))
         self.anchors = Anchors(store, Window(*reach, frame_stack), batch_size)
 
@@ -66,7 +67,7 @@ class Sampler:
         """One batch on the store's device. Its tensors are the caller's for as long as it keeps them.
 
         Returns:
-            Batch with images [uint8 [B, T, S*C, H, W]] (empty list if "image" is not in the spec), reward float32
+            Batch with images [uint8 [B, I, S*C, H, W]] (empty list if "image" is not in the spec), reward float32
             [B, T, 1], terminal bool [B, T, 1], action [B, T, A], side channels [B, T, ...], valid bool [B, T].
 
         Raises:
@@ -88,8 +89,11 @@ class Sampler:
         positions = self._to_device(rings.positions(lane, rows))
         fields = {name: self.store.gather(name, positions) for name in sorted(self.spec.fields - {"image"})}
         returns, discounts = self._n_step(lane, anchor) if self.spec.n_step else (None, None)
-        images = [self._images(lane, rows, step + rows - anchor)] if "image" in self.spec.fields else []
-        return Batch(images, self.spec.offsets, self._to_device(valid), fields, returns, discounts)
+        shown = rows[:, self._image_columns]  # [B, I]
+        images = [self._images(lane, shown, step + shown - anchor)] if "image" in self.spec.fields else []
+        return Batch(
+            images, self.spec.offsets, self._to_device(valid), fields, returns, discounts, self.spec.images_at
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """State of the random generator, as JSON values."""

@@ -110,7 +110,7 @@ def resolve_renderer(render: str) -> str:
     if render == "warp":
         if problem := package_problem() or warp_problem():
             raise UserError(f"render=warp does not work here: {problem[0]}. Mend it with: {problem[1]}")
-        _announce_compilation()
+        _compile_kernel()
         return render
     found = probe(render)
     if not found.ok:
@@ -138,14 +138,14 @@ def _nvidia_device() -> bool:
 
 
 @functools.cache
-def _announce_compilation() -> None:
-    """Say once, in the parent, that the first frames take longer."""
+def _compile_kernel() -> None:
+    """The first use on a machine: say so and compile in a subprocess, so that workers find the kernel compiled."""
     cache = Path(os.environ.get("WARP_CACHE_PATH") or Path.home() / ".cache" / "warp" / _version("warp-lang"))
-    if not any(cache.glob("*render_megakernel*")):
-        warnings.warn(
-            f"renderer warp compiles its kernels the first time a kind of model is drawn (2-4 s each, kept in {cache})",
-            stacklevel=3,
-        )
+    if any(cache.glob("*warp_kernel*")):
+        return
+    warnings.warn(f"renderer warp compiles its kernel, once on this machine (some 10 s, kept in {cache})", stacklevel=4)
+    if not (found := probe("warp")).ok:
+        raise UserError(f"render=warp does not work here: {found.error}. Mend it with: {found.fix}")
 
 
 @contextlib.contextmanager

@@ -46,19 +46,14 @@ def renderer_name() -> str:
 class WarpRenderer:
     """One camera of one model, drawn as uint8 [H, W, 3].
 
-    The first renderer on a machine compiles the kernel, for some ten seconds; warp keeps it in its cache folder.
+    The first one on a machine compiles the kernel, in about ten seconds; warp keeps it in its cache folder.
 
     Raises:
         UserError: the camera is orthographic or has a sensor of its own.
     """
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int, camera: int) -> None:
-        if model.cam_projection[camera] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE or model.cam_sensorsize[camera, 1]:
-            raise UserError(f"render=warp draws perspective cameras only, and camera {camera} is not one: use render=egl")
         self._height, self._width, self._camera = height, width, camera
-        tangent = float(np.tan(np.deg2rad(model.cam_fovy[camera]) / 2))
-        self._pixel_width = 2.0 * tangent / height
-        self._rays = _array(_pixel_rays(height, width, tangent), wp.vec3)
         self._rgb: Any = wp.zeros((height * width, 3), dtype=wp.uint8, device="cpu")
         self._image = self._rgb.numpy().reshape(height, width, 3)
         self._camera_pose = (_array(np.zeros((1, 3)), wp.vec3), _array(np.zeros((1, 3, 3)), wp.mat33))
@@ -67,10 +62,10 @@ class WarpRenderer:
     def reset(self, model: mujoco.MjModel) -> None:
         """Start of an episode: the model may have been edited, or compiled anew."""
         if model is not self._model:
-            if same_content(self._model, model) and model.cam_fovy[self._camera] == self._model.cam_fovy[self._camera]:
+            if same_content(self._model, model):
                 self._model, self._shapes = model, ShapeList(model, self._camera)
             else:
-                self.__init__(model, self._height, self._width, self._camera)  # type: ignore[misc]
+                self._load(model)
         self._surfaces.update_heights(model)
         self._edited = True
 
@@ -79,21 +74,29 @@ class WarpRenderer:
         relisted = self._shapes.update(data, relist=self._edited)
         if relisted:
             self._allocate()
-        self._upload(data)
+        boxes = self._upload(data)
         # The tree is built anew with the list: a replayed episode must not depend on the episodes before it.
         if relisted:
-            self._plant()
+            self._plant(*boxes)
         else:
+            self._bounds[0][:], self._bounds[1][:] = boxes
             self._tree.refit()
         self._edited = False
         self._launch.launch()
         return self._image.copy()
 
     def _load(self, model: mujoco.MjModel) -> None:
+        """Take over what stays the same between frames."""
+        camera = self._camera
+        if model.cam_projection[camera] != mujoco.mjtProjection.mjPROJ_PERSPECTIVE or model.cam_sensorsize[camera, 1]:
+            raise UserError(f"render=warp draws plain perspective cameras only, unlike camera={camera}: use render=egl")
+        tangent = float(np.tan(np.deg2rad(model.cam_fovy[camera]) / 2))
+        self._pixel_width = 2.0 * tangent / self._height
+        self._rays = _array(_pixel_rays(self._height, self._width, tangent), wp.vec3)
         with wp.ScopedDevice("cpu"):
             self._surfaces = Surfaces(model)
             self._textures = Textures(model, self._pixel_width)
-        self._model, self._shapes = model, ShapeList(model, self._camera)
+        self._model, self._shapes = model, ShapeList(model, camera)
         self._edited = True
 
     def _allocate(self) -> None:
@@ -110,8 +113,8 @@ class WarpRenderer:
         self._light_arrays = {name: _array(lights[name], dtype) for name, dtype in _LIGHT_TYPES.items()}
         self._scene = scene | self._surfaces.tables | self._textures.tables
 
-    def _upload(self, data: mujoco.MjData) -> None:
-        """Poses, sizes and colours of this frame, and the boxes that the tree is made of."""
+    def _upload(self, data: mujoco.MjData) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Poses, sizes and colours of this frame; returns the low and high corners that the tree is made of."""
         position, rotation, size, rgba = self._poses
         shapes = self._shapes
         shapes.fill(position, rotation, size, rgba)
@@ -120,19 +123,18 @@ class WarpRenderer:
             rotation[index] = np.eye(3)
         half = shapes.half_extents(size, self._surfaces.half_extents)[self._solids]
         reach = np.einsum("nij,nj->ni", np.abs(rotation[self._solids]), half)
-        self._low, self._high = position[self._solids] - reach, position[self._solids] + reach
+        centre = position[self._solids]
         for array, value in zip(self._camera_pose, (data.cam_xpos, data.cam_xmat), strict=True):
             view = array.numpy()
             view[...] = value[self._camera].reshape(view.shape)
-        if not self._edited:
-            self._bounds[0][:], self._bounds[1][:] = self._low, self._high
         shapes.fill_lights(self._light_arrays["position"].numpy(), self._light_arrays["direction"].numpy())
+        if not len(centre):  # a tree needs an item: one that no ray meets
+            return np.full((1, 3), 1.0e8), np.full((1, 3), 1.0e8)
+        return centre - reach, centre + reach
 
-    def _plant(self) -> None:
+    def _plant(self, low: NDArray[Any], high: NDArray[Any]) -> None:
         """Build the tree and record the launch."""
-        if not len(self._solids):  # a tree needs an item: one that no ray meets
-            self._low = self._high = np.full((1, 3), 1.0e8)
-        boxes = (_array(self._low, wp.vec3), _array(self._high, wp.vec3))
+        boxes = (_array(low, wp.vec3), _array(high, wp.vec3))
         self._bounds = tuple(box.numpy() for box in boxes)
         self._tree = wp.Bvh(*boxes, constructor="sah")
         scene, lights = Scene(), Lights()

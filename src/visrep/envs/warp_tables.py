@@ -20,7 +20,7 @@ _SKYBOX = int(mujoco.mjtTexture.mjTEXTURE_SKYBOX)
 # A model compiled anew with these unchanged keeps its tables.
 _CONTENT = (
     "mesh_vert", "mesh_face", "mesh_texcoord", "tex_data", "tex_type", "hfield_size", "hfield_nrow", "hfield_ncol",
-    "skin_face",
+    "skin_face", "cam_fovy",
 )  # fmt: skip
 
 
@@ -45,7 +45,6 @@ class Surfaces:
         for field in range(model.nhfield):
             faces = _grid_faces(int(model.hfield_nrow[field]), int(model.hfield_ncol[field]))
             self._add(_grid_points(model, field), faces, normal=-1, uv=-1)
-        self._skin_normals = sum(map(len, self._normals))
         for skin in range(model.nskin):
             self._add_skin(model, skin)
         normals, uvs = np.concatenate(self._normals), np.concatenate(self._uvs)
@@ -70,7 +69,7 @@ class Surfaces:
             self._move(self._first_hfield + field, _grid_points(model, field))
 
     def move_skin(self, skin: int, vertices: NDArray[Any], normals: NDArray[Any]) -> NDArray[np.float32]:
-        """Give a skin its present vertices and normals [V, 3] each, in world frame; returns the centre they are kept about."""
+        """Give a skin its present vertices and normals, [V, 3] each in world frame; returns the centre of the vertices."""
         centre: NDArray[np.float32] = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         self._move(self._first_skin + skin, vertices - centre)
         first = self._first["normal"][self._first_skin + skin]

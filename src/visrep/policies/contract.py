@@ -61,6 +61,7 @@ class Policy(nn.Module):
 
     name: ClassVar[str]
     Config: ClassVar[type[PolicyConfig]]
+    parts: ClassVar[tuple[str, ...]] = ("actor", "critic")  # what ``fresh`` can keep
 
     def act(self, features: Tensor, agent_step: int, sample: bool, generator: Generator | None = None) -> Tensor:
         """Actions in [-1, 1], [B, A], without gradient. ``sample=False`` is the evaluation action."""

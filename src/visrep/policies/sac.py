@@ -55,6 +55,7 @@ class SAC(Policy):
     """
 
     Config = SACConfig
+    parts = ("actor", "critic", "alpha")
 
     def __init__(self, feature_dim: int, action_dim: int, config: SACConfig, lr: float) -> None:
         """Build networks and optimisers.

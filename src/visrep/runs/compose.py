@@ -133,7 +133,9 @@ def _augmentation(pad: int) -> Augment | None:
 
 def batch_spec(config: Config, learner: Learner) -> BatchSpec:
     """What one update needs: the policy's n-step transition united with the objective's window."""
-    spec = BatchSpec(offsets=(0, 1), fields=frozenset({"image", "action", "reward"}), n_step=config.run.n_step)
+    n_step = config.run.n_step
+    # The policy looks at o_t and o_{t+n}; offset 1 carries the action between, its image is not needed.
+    spec = BatchSpec((0, 1), frozenset({"image", "action", "reward"}), n_step=n_step, image_offsets=(0, n_step))
     if learner.objective is not None:
         spec = spec.union(learner.objective.needs())
     return spec

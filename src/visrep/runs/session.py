@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visrep.checkpoint import CheckpointStore
+from visrep.checkpoint import CheckpointStore, write_json_atomic
 from visrep.config import Command, Config
 from visrep.console import Console, Progress
 from visrep.envs.make import make_env
@@ -333,7 +333,8 @@ def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
     if plan.phase.name == "pretrain":
         write_pictures(session.config, rig, session.directory.path / "figures")
     if run.save_buffer:
-        rig.store.export(session.directory.path / "buffer" / plan.phase.name)
+        folder = session.directory.path / "buffer" / plan.phase.name
+        write_json_atomic(folder / "state.json", rig.store.export(folder))  # what FrameStore.load wants back
     session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")
     counters.next_phase()
     if last:

@@ -55,8 +55,8 @@ class Learner:
         generator: source of every random draw of an update; on the device of the tensors.
         objective: representation method and, where it is a ``Novelty``, source of the intrinsic reward; or None.
         augment: images [N, S*C, H, W] and generator to images, a fresh draw per image; None where they come augmented.
-        repr_optimizer: steps the objective on every ``encoder_update_frequency``-th tick. It holds the objective's heads
-            and, for encoder_gradient "objective" and "both", the encoder. None leaves the objective as it is.
+        repr_optimizer: steps the objective on every ``encoder_update_frequency``-th tick. It holds the objective's
+            heads and, for encoder_gradient "objective" and "both", the encoder. None leaves the objective as it is.
         encoder_optimizer: over the encoder; needed for encoder_gradient "critic" and "both".
         encoder_gradient: which losses train the encoder.
         encoder_update_frequency: representation step on every n-th tick.
@@ -168,8 +168,8 @@ def augmented(batch: Batch, augment: Augment, generator: Generator | None) -> Ba
     """
 
     def each(view: Tensor) -> Tensor:
-        images = augment(view.flatten(0, 1), generator).contiguous(memory_format=torch.channels_last)  # [B*T, S*C, H, W]
-        return images.unflatten(0, view.shape[:2])  # [B, T, S*C, H, W]
+        images = augment(view.flatten(0, 1), generator)  # [B*T, S*C, H, W]
+        return images.contiguous(memory_format=torch.channels_last).unflatten(0, view.shape[:2])  # [B, T, S*C, H, W]
 
     return batch.with_images([each(view) for view in batch.images])
 
