@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,9 @@ class Harness:
                 self._finish(job)
         self.done_before = sum(job.agent_steps for job in self.jobs if job.state == "done")
         console = Console()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with Live(console=console, refresh_per_second=1, transient=True, get_renderable=self.table) as live:
-                live.auto_refresh = console.is_terminal
+            with self._display(console):
                 self._loop(console)
         except KeyboardInterrupt:
             console.print("stopping: every running job writes a checkpoint first (Ctrl-C again to end them at once)")
@@ -84,9 +84,15 @@ class Harness:
             return 130
         finally:
             self._kill()
-        if console.is_terminal:  # elsewhere Live has just printed it
-            console.print(self.table(), highlight=False)
+            signal.signal(signal.SIGTERM, before)
+        console.print(self.table(), highlight=False)
         return 0 if all(job.state == "done" for job in self.jobs) else 1
+
+    def _display(self, console: Console) -> AbstractContextManager[object]:
+        """The table in place on a terminal; elsewhere ``_loop`` prints it from time to time."""
+        if not console.is_terminal:
+            return nullcontext()
+        return Live(console=console, refresh_per_second=1, transient=True, get_renderable=self.table)
 
     def fingerprint(self, job: Job) -> str:
         """Changes when the command, a preset that it names, or the job that it starts from does."""
@@ -113,13 +119,18 @@ class Harness:
                 console.print(self.table(), highlight=False)
             time.sleep(0.2)
 
-    def _start(self, job: Job) -> None:
+    def command(self, job: Job) -> list[str]:
+        """The command line of a job's process."""
         words = [word.format(runs=self.runs_dir) for word in job.words]
-        command = [sys.executable, "-m", "visrep.cli", *words, f"run_dir={self.runs_dir / job.name}", "threads=1"]
+        return [sys.executable, "-m", "visrep.cli", *words, f"run_dir={self.runs_dir / job.name}", "threads=1"]
+
+    def _start(self, job: Job) -> None:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with open(self.runs_dir / f"{job.name}.log", "ab") as log:
             # A session of its own: Ctrl-C reaches the job once, through _stop.
-            job.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            job.process = subprocess.Popen(
+                self.command(job), stdout=log, stderr=log, env=environment, start_new_session=True
+            )
         job.state, job.tries = "running", job.tries + 1
 
     def _ended(self, job: Job, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""The tree is the picture: packages import only what lies before them in the data flow; files and functions stay small."""
+"""The tree is the picture: imports follow the data flow; files and functions are short; encoders load with little."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # Layers before it that a package still may not import, and why.
 FORBIDDEN: dict[str, dict[str, str]] = {
     "objectives": {"envs": "a method sees batches, never where they come from"},
-    "policies": {"envs": "a policy sees features", "data": "a policy sees features", "encoders": "a policy sees features"},
+    "policies": {name: "a policy sees features" for name in ("envs", "data", "encoders")},
     "encoders": {"envs": "an encoder is a file that works without them", "data": "an encoder sees images"},
     "envs": {"data": "environments give frames, they do not store them"},
     "exploration": {"envs": "features in, reward out", "data": "features in, reward out"},
     "augment": {"envs": "images in, images out", "data": "images in, images out"},
     "results": {name: "results read files" for name in ("envs", "objectives", "policies", "config", "data")},
 }
-# Exempt: the lazy attributes of the package itself, and what its import must not pull in.
+# Exempt: the package's own lazy attributes.
 LAZY = "__init__"
 
 LONGEST_FILE = 400

@@ -4,10 +4,10 @@
 
 Needs the packages of visrep[dmc]; OpenGL renderers that do not work on the machine are left out (`visrep doctor` says
 what to install). Twelve processes are started, four per renderer, each pinned to one core; then, for every task, the
-renderers take turns: one process for some time, four at once for the same time, several rounds. A turn draws the present
-state again and again (drawn), then steps with random actions, physics included (stepped). OpenGL keeps one camera per
-environment, which is a little faster than dm_control's physics.render. Writes results.json and results.md beside this
-file. Takes about two and a half minutes with the defaults; --seconds 2 --rounds 5 is steadier (about 15 minutes).
+renderers take turns: one process for some time, four at once for the same time, several rounds. A turn draws the
+present state again and again (drawn), then steps with random actions, physics included (stepped). OpenGL keeps one
+camera per environment, a little faster than dm_control's physics.render. Writes results.json and results.md beside
+this file. Takes about two and a half minutes with the defaults; --seconds 2 --rounds 5 is steadier (8 minutes).
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def table(results: dict[str, Any]) -> str:
         "# Rendering: frames per second at 84x84",
         "",
         f"Made by `{results['command']}` on {results['cpu']} ({results['cores']} cores), load average "
-        f"{results['load_before']:.1f} at the start. Medians of {results['rounds']} rounds of {results['seconds']:g} s per "
-        "cell, renderers in turn, each process on a core of its own. Ratios: warp over each OpenGL renderer.",
+        f"{results['load_before']:.1f} at the start. Medians of {results['rounds']} rounds of {results['seconds']:g} s "
+        "per cell, renderers in turn, each process on a core of its own. Ratios: warp over each OpenGL renderer.",
         "",
     ]
     lines += [f"- {name}: {device}" for name, device in results["renderers"].items()]

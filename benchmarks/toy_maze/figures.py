@@ -27,16 +27,18 @@ from visrep.runs.pictures import cell_side
 HERE = Path(__file__).parent
 ORDER = (
     "proto", "apt", "rnd", "icm", "disagreement", "random",
-    "pretrained_frozen", "pretrained_nobonus", "pretrained_encoder_only", "random_encoder_frozen", "drqv2_scratch",
+    "pretrained_frozen", "pretrained_nobonus", "pretrained_fresh_critic", "pretrained_encoder_only",
+    "random_encoder_frozen", "drqv2_scratch",
 )  # fmt: skip
 NAMES = {
     "proto": "Proto-RL", "apt": "APT", "rnd": "RND", "icm": "ICM", "disagreement": "Disagreement",
     "random": "random actions",
     "pretrained_frozen": "pre-trained, frozen", "pretrained_nobonus": "pre-trained, bonus off",
-    "pretrained_encoder_only": "pre-trained encoder, fresh actor", "random_encoder_frozen": "random encoder, frozen",
+    "pretrained_fresh_critic": "pre-trained, only the actor kept",
+    "pretrained_encoder_only": "pre-trained encoder, fresh policy", "random_encoder_frozen": "random encoder, frozen",
     "drqv2_scratch": "DrQ-v2 from scratch",
 }  # fmt: skip
-CHECKPOINTS = (30_000, 60_000, 100_000)
+CHECKPOINTS = (15_000, 30_000, 60_000)
 HIGH, LOW = 90.0, 30.0  # success in per cent that the aim speaks of
 Records = list[list[Row]]
 
@@ -69,9 +71,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save(figure: Any, name: str) -> None:
-    """Both forms: SVG for pages, PNG for everything else."""
-    for suffix in (".svg", ".png"):
+def save(figure: Any, name: str, suffixes: Sequence[str] = (".svg", ".png")) -> None:
+    """Curves as SVG and PNG; maps, which are pictures, as PNG alone."""
+    for suffix in suffixes:
         figures.save(figure, HERE / "figures" / f"{name}{suffix}")
 
 
@@ -98,12 +100,13 @@ def maps(records: Records) -> str:
             env: Any = make_env(arena["env"]).unwrapped
             label, counts, centers = rows[0]["label"], np.array(arena["visits"]), env.cell_centers
             title = f"{NAMES[label]}: {100 * (counts > 0).mean():.0f} % of cells"
-            save(figures.coverage_map(centers, counts, env.draw_map(), cell_side(centers), title), f"visits_{label}")
+            figure = figures.coverage_map(centers, counts, env.draw_map(), cell_side(centers), title)
+            save(figure, f"visits_{label}", [".png"])
             drawn.append((ORDER.index(label), f"![visits, {NAMES[label]}](figures/visits_{label}.png)"))
             if "prototypes" in arena:
                 places, usage = np.array(arena["prototypes"]), np.array(arena["usage"])
                 title = f"{len(usage)} prototypes at their nearest images"
-                save(figures.prototype_map(places, env.draw_map(), usage, title), "prototypes")
+                save(figures.prototype_map(places, env.draw_map(), usage, title), "prototypes", [".png"])
                 drawn.append((-1, "![prototypes](figures/prototypes.png)"))
     return "Seed 1 of each method:\n\n" + "\n".join(link for _, link in sorted(drawn)) + "\n"
 

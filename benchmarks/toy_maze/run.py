@@ -19,12 +19,13 @@ from harness import Harness, Job
 HERE = Path(__file__).parent
 METHODS = ("proto", "apt", "rnd", "icm", "disagreement", "random")
 EXPLORATION_STEPS = 60_000
-TASK_STEPS = 40_000
+TASK_STEPS = 30_000
 SEARCH_STEPS = 60_000
 SEARCH_SEEDS = 1
 QUIET = ["save_video=false", "log_save_tb=false"]
 TASK = [
-    f"num_train_steps={TASK_STEPS}", "updates_per_agent_step=0.125", "eval_frequency=2000", "num_eval_episodes=10", *QUIET
+    f"num_train_steps={TASK_STEPS}", "updates_per_agent_step=0.125", "eval_frequency=2000", "num_eval_episodes=10",
+    *QUIET,
 ]  # fmt: skip
 
 # Task phases on the exploration run; everything else is inherited from it.
@@ -39,7 +40,7 @@ FROM_NOTHING = {
     "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch", "keep=none"],
     "drqv2_scratch": [
         "method=none", "policy=drqv2", "encoder_gradient=critic", "transfer=scratch", "keep=none",
-        "encoder_offset=0.5", "std_schedule=linear(1.0,0.1,20000)", "n_step=3",
+        "encoder_offset=0.5", "shift_pad=1", "std_schedule=linear(1.0,0.1,15000)", "n_step=3",
     ],
 }  # fmt: skip
 
@@ -47,9 +48,9 @@ FROM_NOTHING = {
 SEARCH = {
     "preset": [],
     "targets at T (0.1)": ["sinkhorn_temperature=none"],
+    "shift 1 pixel": ["shift_pad=1"],
     "shift 4 pixels": ["shift_pad=4"],
     "targets at T, shift 4": ["sinkhorn_temperature=none", "shift_pad=4"],
-    "no augmentation": ["shift_pad=0"],
     "init_temperature 0.1": ["init_temperature=0.1"],
     "reward / mean": ["intr_reward_norm=mean"],
     "twice the updates": ["updates_per_agent_step=0.125"],
@@ -58,7 +59,7 @@ SEARCH = {
     "candidates at temperature 0.1": ["candidate_temperature=0.1"],
     "queue 8192": ["queue_size=8192"],
     "store of 20,000": ["replay_buffer_capacity=20000"],
-    "target critic 0.01": ["critic_target_tau=0.01"],
+    "target critic 0.05": ["critic_target_tau=0.05"],
 }
 
 

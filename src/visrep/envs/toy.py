@@ -22,7 +22,7 @@ from visrep.errors import UserError, nearest
 DRAWING = 2  # raise when the pixels change, so that fingerprints of old data no longer match
 STEP = 0.02  # displacement of a full action per environment frame, in arena sides
 EPISODE_AGENT_STEPS = 200
-GOAL_RADIUS = 0.12
+GOAL_RADIUS = 0.15
 MIN_SIZE = 16
 
 

@@ -1,9 +1,14 @@
+# ruff: noqa: RUF046, UP018
+# mypy: ignore-errors
 """The ray tracer's kernel: one pixel per thread, shaded as MuJoCo's OpenGL renderer shades it.
 
-Built on MuJoCo Warp's ray intersections. MuJoCo Warp's own ``render`` compiles a kernel for every model, knows no sites,
-tendons or skins, and lights textured surfaces otherwise than OpenGL. This one kernel serves every model and takes about
-half the time on a CPU core: planes are tested apart from the tree over the other shapes, where their boxes would cover
-everything.
+Built on MuJoCo Warp's ray intersections. MuJoCo Warp's own ``render`` compiles a kernel for every model, knows no
+sites, tendons or skins, and lights textured surfaces otherwise than OpenGL. This one kernel serves every model and
+takes about half the time on a CPU core: planes are tested apart from the tree over the other shapes, where their boxes
+would cover everything.
+
+In the kernel language ``float(0.0)`` declares a variable and ``0.0`` a constant, and a struct is passed in an array of
+one because its fields would otherwise be copied at each call.
 
 Light follows OpenGL's fixed pipeline: the sum of the lights without shadow is clamped at 1, then each light with shadow
 is clamped and added, and the sum, highlights included, is multiplied by the texture. Textures are sampled from the
@@ -15,7 +20,7 @@ Shapes: S visible shapes, M those in the tree, L lights, P pixels in rows.
 from __future__ import annotations
 
 import warp as wp
-from mujoco_warp._src.ray import ray_box, ray_capsule, ray_cylinder, ray_ellipsoid, ray_plane, ray_sphere
+from mujoco_warp._src.ray import ray_box, ray_capsule, ray_cylinder, ray_ellipsoid, ray_sphere
 
 wp.set_module_options({"enable_backward": False, "fast_math": True})
 
@@ -43,6 +48,7 @@ class Scene:
     planes: wp.array[int]  # indices of the planes
     solids: wp.array[int]  # [M], indices of the others, in the order of the tree
     tree: wp.uint64
+    box: wp.array[wp.vec3]  # low and high corner of all solids: most rays miss it, and asking the tree is dear
     meshes: wp.array[wp.uint64]
     first_face: wp.array[int]
     first_normal: wp.array[int]  # -1: flat triangles
@@ -80,7 +86,7 @@ def _surface_hit(
     position, rotation = scene[0].position[shape], scene[0].rotation[shape]
     local_origin = wp.transpose(rotation) * (origin - position)
     local_ray = wp.transpose(rotation) * ray
-    start = 0.0
+    start = float(0.0)
     for _ in range(8):  # pass through back faces, which OpenGL culls
         query = wp.mesh_query_ray(
             scene[0].meshes[scene[0].surface[shape]], local_origin + local_ray * start, local_ray, limit - start
@@ -102,7 +108,7 @@ def _analytic_hit(scene: wp.array[Scene], shape: int, origin: wp.vec3, ray: wp.v
         scene[0].rotation[shape],
         scene[0].size[shape],
     )
-    distance = -1.0
+    distance = float(-1.0)
     normal = wp.vec3(0.0)
     if kind == CAPSULE:
         distance, normal = ray_capsule(position, rotation, size, origin, ray)
@@ -120,19 +126,49 @@ def _analytic_hit(scene: wp.array[Scene], shape: int, origin: wp.vec3, ray: wp.v
 
 
 @wp.func
+def _plane_hit(scene: wp.array[Scene], shape: int, origin: wp.vec3, ray: wp.vec3) -> tuple[float, wp.vec3]:
+    """Distance (-1: none) and normal of a plane's front; a size of zero is endless."""
+    rotation, size = scene[0].rotation[shape], scene[0].size[shape]
+    normal = wp.vec3(rotation[0, 2], rotation[1, 2], rotation[2, 2])
+    approach = wp.dot(normal, ray)
+    offset = origin - scene[0].position[shape]
+    above = wp.dot(normal, offset)
+    if approach > -1.0e-9 or above < 0.0:
+        return -1.0, normal
+    distance = -above / approach
+    local = wp.transpose(rotation) * (offset + distance * ray)
+    if (size[0] > 0.0 and wp.abs(local[0]) > size[0]) or (size[1] > 0.0 and wp.abs(local[1]) > size[1]):
+        distance = -1.0
+    return distance, normal
+
+
+@wp.func
+def _misses_box(scene: wp.array[Scene], origin: wp.vec3, ray: wp.vec3, limit: float) -> bool:
+    low, high = scene[0].box[0], scene[0].box[1]
+    near, far = float(0.0), limit
+    for axis in range(3):
+        inverse = 1.0 / wp.where(wp.abs(ray[axis]) < 1.0e-12, 1.0e-12, ray[axis])
+        a, b = (low[axis] - origin[axis]) * inverse, (high[axis] - origin[axis]) * inverse
+        near, far = wp.max(near, wp.min(a, b)), wp.min(far, wp.max(a, b))
+    return near > far
+
+
+@wp.func
 def _nearest(scene: wp.array[Scene], origin: wp.vec3, ray: wp.vec3) -> tuple[int, float, wp.vec3, float, float, int]:
     """The first surface along the ray: shape (-1: none), distance, normal, barycentric u, v, face."""
     nearest = float(FAR)
-    hit, face = (-1), (-1)
+    hit, face = int(-1), int(-1)
     normal = wp.vec3(0.0)
-    u, v = 0.0, 0.0
+    u, v = float(0.0), float(0.0)
     for i in range(scene[0].planes.shape[0]):
         plane = scene[0].planes[i]
-        distance, n = ray_plane(scene[0].position[plane], scene[0].rotation[plane], scene[0].size[plane], origin, ray)
+        distance, n = _plane_hit(scene, plane, origin, ray)
         if distance >= 0.0 and distance < nearest:
             nearest, hit, normal = distance, plane, n
+    if _misses_box(scene, origin, ray, nearest):
+        return hit, nearest, normal, u, v, face
     query = wp.bvh_query_ray(scene[0].tree, origin, ray)
-    item = 0
+    item = int(0)
     while wp.bvh_query_next(query, item, nearest):
         shape = scene[0].solids[item]
         if scene[0].surface[shape] >= 0:
@@ -149,8 +185,10 @@ def _nearest(scene: wp.array[Scene], origin: wp.vec3, ray: wp.vec3) -> tuple[int
 @wp.func
 def _shadowed(scene: wp.array[Scene], origin: wp.vec3, ray: wp.vec3, limit: float) -> bool:
     """Whether an opaque shape other than a plane lies within ``limit``."""
+    if _misses_box(scene, origin, ray, limit):
+        return False
     query = wp.bvh_query_ray(scene[0].tree, origin, ray)
-    item = 0
+    item = int(0)
     while wp.bvh_query_next(query, item, limit):
         shape = scene[0].solids[item]
         if scene[0].rgba[shape][3] > 0.99:
@@ -194,7 +232,7 @@ def _cube_colour(scene: wp.array[Scene], texture: int, way: wp.vec3) -> wp.vec3:
     """A cube texture in direction ``way``; y is up in its frame."""
     x, y, z = way[0], way[2], -way[1]
     ax, ay, az = wp.abs(x), wp.abs(y), wp.abs(z)
-    face, s, t, m = 0, 0.0, 0.0, 1.0
+    face, s, t, m = int(0), float(0.0), float(0.0), float(1.0)
     if ax >= ay and ax >= az:
         m, t = ax, -y
         face, s = wp.where(x > 0.0, 0, 1), wp.where(x > 0.0, -z, z)
@@ -225,7 +263,7 @@ def _texture_colour(
         return _cube_colour(scene, texture, wp.transpose(rotation) * normal)
     size, surface = scene[0].size[shape], scene[0].surface[shape]
     repeat = 1.0 * scene[0].repeat[shape]
-    level = 0
+    level = int(0)
     place = wp.vec2(0.0)
     if face >= 0 and scene[0].first_uv[surface] >= 0:
         corners, first = scene[0].face_uv[scene[0].first_face[surface] + face], scene[0].first_uv[surface]
@@ -287,7 +325,7 @@ def _lit(
     extra = wp.vec3(0.0)
     for i in range(lights[0].directional.shape[0]):
         common += wp.cw_mul(base, lights[0].ambient[i])
-        way, distance, strength = -lights[0].direction[i], float(FAR), 1.0
+        way, distance, strength = -lights[0].direction[i], float(FAR), float(1.0)
         if lights[0].directional[i] == 0:
             way = lights[0].position[i] - point
             distance = wp.length(way)
@@ -304,8 +342,9 @@ def _lit(
         if facing > 0.0:
             colour = wp.cw_mul(base, lights[0].diffuse[i]) * facing
             half = wp.dot(normal, wp.normalize(way - ray))
-            if finish[1] > 0.0 and half > 0.0:
-                colour += lights[0].specular[i] * (finish[1] * strength * wp.pow(half, finish[2] * MAX_SHININESS))
+            exponent = finish[2] * MAX_SHININESS
+            if half > 0.0 and exponent * (1.0 - half) < 7.0:  # beyond, half ** exponent < exp(-7) cannot be seen
+                colour += lights[0].specular[i] * (finish[1] * strength * wp.pow(half, exponent))
             if lights[0].shadow[i] == 0:
                 common += colour
             elif not _shadowed(scene, point + normal * NUDGE, way, distance):
@@ -328,7 +367,7 @@ def trace(
     ray = camera_rotation[0] * rays[pixel]
     origin = camera_position[0]
     colour = wp.vec3(0.0)
-    passed, travelled = 1.0, 0.0
+    passed, travelled = float(1.0), float(0.0)
     for _ in range(MAX_LAYERS):
         shape, distance, normal, u, v, face = _nearest(scene, origin, ray)
         if shape < 0:

@@ -1,7 +1,7 @@
 """Draw MuJoCo scenes on one CPU core without any graphics library: a ray tracer made of MuJoCo Warp's parts.
 
-A frame: MuJoCo lists what is visible (``warp_scene``), poses go into warp's arrays through zero-copy NumPy views, the tree
-over the shapes is refitted, and one recorded launch of the kernel (``warp_kernel``) writes the image.
+A frame: MuJoCo lists what is visible (``warp_scene``), poses go into warp's arrays through zero-copy NumPy views, the
+tree over the shapes is refitted, and one recorded launch of the kernel (``warp_kernel``) writes the image.
 
 Shapes: H W pixels, N visible shapes, L lights.
 """
@@ -54,6 +54,7 @@ class WarpRenderer:
 
     def __init__(self, model: mujoco.MjModel, height: int, width: int, camera: int) -> None:
         self._height, self._width, self._camera = height, width, camera
+        self._model: mujoco.MjModel
         self._rgb: Any = wp.zeros((height * width, 3), dtype=wp.uint8, device="cpu")
         self._image = self._rgb.numpy().reshape(height, width, 3)
         self._camera_pose = (_array(np.zeros((1, 3)), wp.vec3), _array(np.zeros((1, 3, 3)), wp.mat33))
@@ -81,6 +82,7 @@ class WarpRenderer:
         else:
             self._bounds[0][:], self._bounds[1][:] = boxes
             self._tree.refit()
+        self._box[:] = boxes[0].min(axis=0), boxes[1].max(axis=0)
         self._edited = False
         self._launch.launch()
         return self._image.copy()
@@ -137,12 +139,17 @@ class WarpRenderer:
         boxes = (_array(low, wp.vec3), _array(high, wp.vec3))
         self._bounds = tuple(box.numpy() for box in boxes)
         self._tree = wp.Bvh(*boxes, constructor="sah")
+        box = _array(np.zeros((2, 3)), wp.vec3)
+        self._box = box.numpy()
         scene, lights = Scene(), Lights()
-        for name, value in {**self._scene, "tree": self._tree.id}.items():
+        for name, value in {**self._scene, "tree": self._tree.id, "box": box}.items():
             setattr(scene, name, value)
         for name, value in self._light_arrays.items():
             setattr(lights, name, value)
-        self._structs = wp.array([scene], dtype=Scene, device="cpu"), wp.array([lights], dtype=Lights, device="cpu")
+        self._structs: Any = (
+            wp.array([scene], dtype=Scene, device="cpu"),
+            wp.array([lights], dtype=Lights, device="cpu"),
+        )
         inputs = [*self._structs, *self._camera_pose, self._rays, self._pixel_width, self._rgb]
         self._launch = wp.launch(trace, dim=len(self._rays), inputs=inputs, device="cpu", record_cmd=True)
 

@@ -69,7 +69,7 @@ class Surfaces:
             self._move(self._first_hfield + field, _grid_points(model, field))
 
     def move_skin(self, skin: int, vertices: NDArray[Any], normals: NDArray[Any]) -> NDArray[np.float32]:
-        """Give a skin its present vertices and normals, [V, 3] each in world frame; returns the centre of the vertices."""
+        """Give a skin its present vertices and normals, [V, 3] each in world frame; returns the vertices' centre."""
         centre: NDArray[np.float32] = 0.5 * (vertices.min(axis=0) + vertices.max(axis=0))
         self._move(self._first_skin + skin, vertices - centre)
         first = self._first["normal"][self._first_skin + skin]
@@ -218,5 +218,5 @@ def shrunk(pixels: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 
 def nearest_divisor(width: int, ratio: float) -> int:
-    """The divisor of ``width`` nearest to ``ratio``, so that cube faces keep their borders; at least 8 texels remain."""
+    """The divisor of ``width`` nearest to ``ratio``: cube faces keep their borders. At least 8 texels remain."""
     return min((d for d in range(1, width // 8 + 1) if width % d == 0), key=lambda d: abs(d - ratio), default=1)
