@@ -24,8 +24,8 @@ SEARCH_STEPS = 60_000
 SEARCH_SEEDS = 1
 QUIET = ["save_video=false", "log_save_tb=false"]
 TASK = [
-    f"num_train_steps={TASK_STEPS}", "updates_per_agent_step=0.125", "eval_frequency=2000", "num_eval_episodes=10",
-    *QUIET,
+    f"num_train_steps={TASK_STEPS}", "updates_per_agent_step=0.125", "critic_target_tau=0.05",
+    "eval_frequency=2000", "num_eval_episodes=10", *QUIET,
 ]  # fmt: skip
 
 # Task phases on the exploration run; everything else is inherited from it.
