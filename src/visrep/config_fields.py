@@ -28,7 +28,7 @@ class TaskFields(_Section):
     frame_stack: Count = Field(3, description="frames per observation; at an episode's start the first one repeats")
     action_repeat: Count = Field(2, description="env frames per agent step; rewards are summed")
     image_size: int = Field(84, ge=8, description="height and width of the rendered image, pixels")
-    camera: int | None = Field(None, ge=-1, description="camera id; none = the environment's usual one")
+    camera: int | None = Field(None, ge=0, description="camera id; none = the environment's usual one")
     render: Literal["auto", "warp", "egl", "osmesa"] = Field(
         "auto", description="MuJoCo renderer; auto takes EGL on an NVIDIA device and warp otherwise"
     )

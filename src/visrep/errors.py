@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something in the command, the configuration, the files or the machine: the message says what, where and the fix."""
+    """Something that the user can mend; the message says what is wrong, where, and what to do."""
 
 
 def nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:

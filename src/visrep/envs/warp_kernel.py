@@ -213,15 +213,14 @@ def _texel(scene: wp.array[Scene], index: int) -> wp.vec3:
 
 @wp.func
 def _sample(scene: wp.array[Scene], texture: int, level: int, x: float, y: float, top: int, rows: int) -> wp.vec3:
-    """Bilinear colour 0..1 at texel coordinates of one level, repeating within ``rows`` rows from ``top``."""
+    """Bilinear colour 0..1 at texel coordinates within one level, repeating within ``rows`` rows from ``top``."""
     columns = wp.max(scene[0].texture_size[texture][0] >> level, 1)
     start = scene[0].first_texel[texture, level] + top * columns
     left, upper = wp.floor(x - 0.5), wp.floor(y - 0.5)
     fx, fy = x - 0.5 - left, y - 0.5 - upper
-    i0, j0 = int(left) % columns, int(upper) % rows
-    i0 = wp.where(i0 < 0, i0 + columns, i0)
-    j0 = wp.where(j0 < 0, j0 + rows, j0)
+    i0, j0 = int(left), int(upper)  # -1 at the border; a remainder would cost more than all the rest
     i1, j1 = wp.where(i0 + 1 == columns, 0, i0 + 1), wp.where(j0 + 1 == rows, 0, j0 + 1)
+    i0, j0 = wp.where(i0 < 0, columns - 1, i0), wp.where(j0 < 0, rows - 1, j0)
     above = wp.lerp(_texel(scene, start + j0 * columns + i0), _texel(scene, start + j0 * columns + i1), fx)
     below = wp.lerp(_texel(scene, start + j1 * columns + i0), _texel(scene, start + j1 * columns + i1), fx)
     return wp.lerp(above, below, fy) * wp.static(1.0 / 255.0)
@@ -283,7 +282,10 @@ def _texture_colour(
         per_pixel = wp.max(0.5 * repeat[0] * footprint * float(texels[0]), 1.0)
         level = wp.min(int(wp.log2(per_pixel) + 0.5), texels[2] - 1)
     width, height = wp.max(texels[0] >> level, 1), wp.max(texels[1] >> level, 1)
-    return _sample(scene, texture, level, place[0] * float(width), place[1] * float(height), 0, height)
+    x, y = place[0] - wp.floor(place[0]), place[1] - wp.floor(place[1])
+    # rounding may give exactly 1
+    x, y = wp.min(x, 0.999999), wp.min(y, 0.999999)
+    return _sample(scene, texture, level, x * float(width), y * float(height), 0, height)
 
 
 @wp.func

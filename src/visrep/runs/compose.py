@@ -16,6 +16,8 @@ from visrep.data.budget import Budget, memory_budget
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders.contract import Encoder, InputContract, build_encoder
+from visrep.envs.make import full_name
+from visrep.envs.rendering import resolve_renderer
 from visrep.envs.vector import EnvSpec, VectorEnv
 from visrep.errors import UserError
 from visrep.objectives.contract import OBJECTIVES, Novelty, Objective
@@ -54,10 +56,14 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
 
 
 def env_spec(config: Config) -> EnvSpec:
-    """The environment of a run, by name and picture settings."""
+    """The environment of a run, by name and picture settings.
+
+    MuJoCo's renderer is settled here, once, and not by every worker: what "auto" means, and the first compilation.
+    """
     run = config.run
+    render = resolve_renderer(run.render) if full_name(run.env).startswith("dmc/") else run.render
     return EnvSpec(
-        name=run.env, image_size=run.image_size, action_repeat=run.action_repeat, render=run.render, camera=run.camera
+        name=run.env, image_size=run.image_size, action_repeat=run.action_repeat, render=render, camera=run.camera
     )
 
 

@@ -151,8 +151,8 @@ def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], c
     if "objective" in lacking and run.intr_coef > 0 and run.transfer == "frozen" and not explores:
         raise UserError(
             f"{agent.path} holds only the {held}. The bonus (intr_coef={run.intr_coef:g}) also needs the pre-trained "
-            f"networks of method={run.method}: name the run directory or its model/expl_agent_*.safetensors instead, or "
-            "set intr_coef=0 (or method=none)"
+            f"networks of method={run.method}: name the run directory or its model/expl_agent_*.safetensors, "
+            "or set intr_coef=0 (or method=none)"
         )
     for key in lacking if run.keep else set(lacking) - {"policy"}:
         console.line(f"note: no pre-trained {key} is taken over; it starts fresh")
