@@ -27,15 +27,15 @@ from visrep.runs.pictures import cell_side
 HERE = Path(__file__).parent
 ORDER = (
     "proto", "apt", "rnd", "icm", "disagreement", "random",
-    "pretrained_frozen", "pretrained_nobonus", "pretrained_fresh_critic", "pretrained_encoder_only",
+    "pretrained_frozen", "pretrained_nobonus", "pretrained_fresh_critic",
     "random_encoder_frozen", "drqv2_scratch",
 )  # fmt: skip
 NAMES = {
     "proto": "Proto-RL", "apt": "APT", "rnd": "RND", "icm": "ICM", "disagreement": "Disagreement",
     "random": "random actions",
     "pretrained_frozen": "pre-trained, frozen", "pretrained_nobonus": "pre-trained, bonus off",
-    "pretrained_fresh_critic": "pre-trained, only the actor kept",
-    "pretrained_encoder_only": "pre-trained encoder, fresh policy", "random_encoder_frozen": "random encoder, frozen",
+    "pretrained_fresh_critic": "pre-trained, fresh critic",
+    "random_encoder_frozen": "random encoder, frozen",
     "drqv2_scratch": "DrQ-v2 from scratch",
 }  # fmt: skip
 CHECKPOINTS = (15_000, 30_000, 60_000)

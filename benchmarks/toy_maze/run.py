@@ -30,14 +30,13 @@ TASK = [
 
 # Task phases on the exploration run; everything else is inherited from it.
 ON_PRETRAINED = {
-    "pretrained_frozen": ["num_random_steps=0", "keep=actor,critic,alpha"],  # frozen encoder, bonus on
-    "pretrained_nobonus": ["num_random_steps=0", "keep=actor,critic,alpha", "intr_coef=0"],
-    "pretrained_fresh_critic": ["num_random_steps=0", "keep=actor"],  # what the reference keeps
-    "pretrained_encoder_only": ["keep=none", "intr_coef=0"],  # a fresh policy on the frozen encoder
+    "pretrained_frozen": ["num_random_steps=0", "keep=actor,critic,alpha", "intr_coef=1", "n_step=3"],
+    "pretrained_nobonus": ["num_random_steps=0", "keep=actor,critic,alpha", "intr_coef=0", "n_step=3"],
+    "pretrained_fresh_critic": ["num_random_steps=0", "keep=actor", "intr_coef=1", "n_step=3"],  # the reference's choice
 }
 # Task phases from nothing, with the preset's sizes.
 FROM_NOTHING = {
-    "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch", "keep=none"],
+    "random_encoder_frozen": ["method=none", "encoder_gradient=none", "transfer=scratch", "keep=none", "n_step=3"],
     "drqv2_scratch": [
         "method=none", "policy=drqv2", "encoder_gradient=critic", "transfer=scratch", "keep=none",
         "encoder_offset=0.5", "shift_pad=1", "std_schedule=linear(1.0,0.1,15000)", "n_step=3",

@@ -64,14 +64,14 @@ class PrototypePlaces:
 def write_pictures(config: Config, rig: Rig, folder: Path) -> list[Path]:
     """Write what this environment and method allow into ``folder``, each with its caption.
 
-    ``frames.png`` always; ``coverage.png`` where the environment is an ``Arena``; ``prototypes.png`` where the method
-    has prototypes as well. ``arena.json`` holds the numbers behind the last two.
+    ``sample_frames.png`` always; ``coverage.png`` where the environment is an ``Arena``; ``prototypes.png`` where the
+    method has prototypes as well. ``arena.json`` holds the numbers behind the last two.
     """
     if rig.store.transitions < 2 * CHUNK:
         return []
     step = rig.counters.agent_step
     caption = f"Observations as the encoder sees them, {config.run.image_size} x {config.run.image_size} pixels"
-    written = [figures.save(_observations(rig), folder / "frames.png", caption)]
+    written = [figures.save(_observations(rig), folder / "sample_frames.png", caption)]
     if not rig.envs.num_cells or rig.monitor.coverage is None:
         return written
     spec = env_spec(config)
