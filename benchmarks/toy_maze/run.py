@@ -32,7 +32,7 @@ TASK = [
 ON_PRETRAINED = {
     "pretrained_frozen": ["num_random_steps=0", "keep=actor,critic,alpha", "intr_coef=1", "n_step=3"],
     "pretrained_nobonus": ["num_random_steps=0", "keep=actor,critic,alpha", "intr_coef=0", "n_step=3"],
-    "pretrained_fresh_critic": ["num_random_steps=0", "keep=actor", "intr_coef=1", "n_step=3"],  # the reference's choice
+    "pretrained_fresh_critic": ["num_random_steps=0", "keep=actor", "intr_coef=1", "n_step=3"],  # as the reference
 }
 # Task phases from nothing, with the preset's sizes.
 FROM_NOTHING = {

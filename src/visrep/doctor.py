@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -151,20 +150,9 @@ def _run(console: Console, config: Any) -> list[Problem]:
 
 
 def _budget(run: Any, env: Any, config: Any) -> Any:
-    from visrep.data.budget import memory_budget
-    from visrep.runs.compose import checkpoint_rows
+    from visrep.runs.compose import replay_budget
 
     height, width, channels = env.observation_space.shape
-    return memory_budget(
-        frame_shape=(channels, height, width),
-        action_bytes=prod(env.action_space.shape) * env.action_space.dtype.itemsize,
-        state_dim=getattr(env.unwrapped, "state_dim", 0),
-        capacity=run.replay_buffer_capacity,
-        slack=checkpoint_rows(config),
-        lanes=run.num_envs,
-        storage=run.storage,
-        batch_size=run.batch_size,
-        frame_stack=run.frame_stack,
-        offsets=2,
-        run_dir=Path(run.run_dir or "."),
-    )
+    state_dim = getattr(env.unwrapped, "state_dim", 0)
+    run_dir = Path(run.run_dir or ".")
+    return replay_budget(config, (channels, height, width), env.action_space.shape[0], state_dim, run_dir)

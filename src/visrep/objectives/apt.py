@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
 from visrep.exploration.knn import nearest_distances, particle_entropy
 from visrep.exploration.moments import RunningMoments
 from visrep.initialisation import orthogonal_init
-from visrep.objectives.contract import OBJECTIVES, Loss, Objective, ObjectiveConfig, Transition
+from visrep.objectives.contract import OBJECTIVES, Loss, ObjectiveConfig, Transition
 from visrep.objectives.parts.heads import ForwardInverse
+from visrep.objectives.parts.transition import TransitionObjective
 
 
 class APTConfig(ObjectiveConfig):
@@ -31,7 +31,7 @@ class APTConfig(ObjectiveConfig):
 
 
 @OBJECTIVES.register("apt")
-class APTObjective(Objective):
+class APTObjective(TransitionObjective):
     """ICM on a small trunk over the features (a ``Novelty``: particle entropy of the trunk within the batch)."""
 
     Config = APTConfig
@@ -44,17 +44,6 @@ class APTObjective(Objective):
         self.models = ForwardInverse(width, action_dim, config.icm_hidden_dim)
         self.distance_moments = RunningMoments()
         orthogonal_init(self)
-
-    def needs(self) -> BatchSpec:
-        """Pairs of neighbouring observations and the action between them."""
-        return BatchSpec(offsets=(0, 1), fields=frozenset({"image", "action"}))
-
-    def forward(self, batch: Batch) -> Loss:
-        """Mean forward + mean inverse error; the encoder gets gradient through o_t only, the trunk through both."""
-        features = self.encoder(batch.image(0))
-        with torch.no_grad():
-            next_features = self.encoder(batch.image(1))
-        return self.loss(features, batch.at("action", 1), next_features)
 
     def loss(self, features: Tensor, action: Tensor, next_features: Tensor) -> Loss:
         """The loss on given features: [B, D], [B, A], [B, D]."""

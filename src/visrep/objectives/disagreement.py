@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
 from visrep.initialisation import orthogonal_init
-from visrep.objectives.contract import OBJECTIVES, Loss, Objective, ObjectiveConfig, Transition
+from visrep.objectives.contract import OBJECTIVES, Loss, ObjectiveConfig, Transition
 from visrep.objectives.parts.heads import mlp, residual_norm
+from visrep.objectives.parts.transition import TransitionObjective
 from visrep.precision import at_least_float32
 
 
@@ -26,7 +26,7 @@ class DisagreementConfig(ObjectiveConfig):
 
 
 @OBJECTIVES.register("disagreement")
-class DisagreementObjective(Objective):
+class DisagreementObjective(TransitionObjective):
     """An ensemble of forward models on the encoder's features (a ``Novelty``: their variance)."""
 
     Config = DisagreementConfig
@@ -38,19 +38,8 @@ class DisagreementObjective(Objective):
         self.ensemble = nn.ModuleList(mlp(*sizes) for _ in range(config.disagreement_models))
         orthogonal_init(self)
 
-    def needs(self) -> BatchSpec:
-        """Pairs of neighbouring observations and the action between them."""
-        return BatchSpec(offsets=(0, 1), fields=frozenset({"image", "action"}))
-
-    def forward(self, batch: Batch) -> Loss:
-        """Mean prediction error; the gradient enters the encoder through o_t only, as in URLB."""
-        features = self.encoder(batch.image(0))
-        with torch.no_grad():
-            next_features = self.encoder(batch.image(1))
-        return self.loss(features, batch.at("action", 1), next_features)
-
     def loss(self, features: Tensor, action: Tensor, next_features: Tensor) -> Loss:
-        """The loss on given features: [B, D], [B, A], [B, D]."""
+        """Mean prediction error over batch and models: [B, D], [B, A], [B, D]."""
         errors = [residual_norm(next_features, prediction) for prediction in self.predictions(features, action)]
         stacked = torch.cat(errors, dim=1)  # [B, M]
         loss = stacked.mean()

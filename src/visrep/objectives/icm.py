@@ -10,11 +10,11 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
 from visrep.initialisation import orthogonal_init
-from visrep.objectives.contract import OBJECTIVES, Loss, Objective, ObjectiveConfig, Transition
+from visrep.objectives.contract import OBJECTIVES, Loss, ObjectiveConfig, Transition
 from visrep.objectives.parts.heads import ForwardInverse
+from visrep.objectives.parts.transition import TransitionObjective
 
 
 class ICMConfig(ObjectiveConfig):
@@ -25,7 +25,7 @@ class ICMConfig(ObjectiveConfig):
 
 
 @OBJECTIVES.register("icm")
-class ICMObjective(Objective):
+class ICMObjective(TransitionObjective):
     """Forward and inverse model on the encoder's features (a ``Novelty``: log of the forward error)."""
 
     Config = ICMConfig
@@ -35,17 +35,6 @@ class ICMObjective(Objective):
         self.config = config
         self.models = ForwardInverse(encoder.feature_dim, action_dim, config.icm_hidden_dim)
         orthogonal_init(self)
-
-    def needs(self) -> BatchSpec:
-        """Pairs of neighbouring observations and the action between them."""
-        return BatchSpec(offsets=(0, 1), fields=frozenset({"image", "action"}))
-
-    def forward(self, batch: Batch) -> Loss:
-        """Mean forward error + mean inverse error; the gradient enters the encoder through o_t only, as in URLB."""
-        features = self.encoder(batch.image(0))
-        with torch.no_grad():
-            next_features = self.encoder(batch.image(1))
-        return self.loss(features, batch.at("action", 1), next_features)
 
     def loss(self, features: Tensor, action: Tensor, next_features: Tensor) -> Loss:
         """The loss on given features: [B, D], [B, A], [B, D]."""

@@ -167,13 +167,15 @@ def build_store(config: Config, envs: VectorEnv, device: torch.device, folder: P
     )
 
 
-def replay_budget(config: Config, envs: VectorEnv, run_dir: Path) -> Budget:
+def replay_budget(
+    config: Config, frame_shape: tuple[int, int, int], action_dim: int, state_dim: int, run_dir: Path
+) -> Budget:
     """Bytes that the experience of one phase needs; the phases' stores follow each other."""
     run = config.run
     return memory_budget(
-        frame_shape=envs.frame_shape,
-        action_bytes=4 * envs.action_dim,
-        state_dim=envs.state_dim,
+        frame_shape=frame_shape,
+        action_bytes=4 * action_dim,
+        state_dim=state_dim,
         capacity=run.replay_buffer_capacity,
         slack=checkpoint_rows(config),
         lanes=run.num_envs,

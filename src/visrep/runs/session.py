@@ -123,7 +123,7 @@ def run(
 
 
 def _show_budget(config: Config, envs: VectorEnv, run_dir: Path, console: Console) -> None:
-    budget = replay_budget(config, envs, run_dir)
+    budget = replay_budget(config, envs.frame_shape, envs.action_dim, envs.state_dim, run_dir)
     for line in budget.table().splitlines():
         console.line(line)
     budget.check()
