@@ -128,6 +128,7 @@ def build_learner(
         intr_coef=run.intr_coef,
         reward_norm=RunningMean().to(generator.device) if run.intr_reward_norm == "mean" else None,
         n_step=run.n_step,
+        cudagraphs=run.compile == "cudagraphs",
         precision=run.precision,
     )
 

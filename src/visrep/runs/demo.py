@@ -67,7 +67,7 @@ class Demo:
             "explore": ("pretrain", ("preset=toy_maze", *explores)),
             "random": ("pretrain", ("preset=toy_maze", "method=random", *explores)),
             # The explorer knows its way already: no uniform actions to begin with.
-            "task": ("finetune", (f"encoder={self.folder / 'explore'}", "num_random_steps=0", *learns)),
+            "task": ("finetune", (f"encoder={self.folder / 'explore'}", "num_random_steps=0", "intr_coef=1", *learns)),
             "scratch": (
                 "finetune",
                 ("preset=toy_maze+drqv2_toy", f"std_schedule=linear(1.0,0.1,{self.task_steps // 2})", *learns),

@@ -30,7 +30,7 @@ ENCODER_FILE = "encoder.safetensors"
 NOT_INHERITED = frozenset(
     {
         "num_expl_steps", "num_train_steps", "run_dir", "resume", "encoder", "load_pretrained", "pretrained_dir",
-        "pretrained_step", "experiment", "device", "threads", "storage", "transfer", "keep", "seed",
+        "pretrained_step", "experiment", "device", "threads", "storage", "transfer", "seed",
     }
 )  # fmt: skip
 

@@ -64,6 +64,7 @@ class Learner:
         intr_coef: weight of the bonus.
         reward_norm: divides the intrinsic reward by its running mean; None leaves it as it is.
         n_step: offset of the row whose value is bootstrapped from; that of the batch's n-step return.
+        cudagraphs: the compiled forward passes replay CUDA graphs.
         precision: "bf16" autocasts encoder, heads and policy networks; losses and distances stay in float32.
     """
 
@@ -80,6 +81,7 @@ class Learner:
     intr_coef: float = 0.2
     reward_norm: RunningMean | None = None
     n_step: int = 1
+    cudagraphs: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
     novelty: Novelty | None = field(init=False, default=None)
 
@@ -128,6 +130,8 @@ def update(
     reward, discount = batch.n_step_return, batch.n_step_discount
     if reward is None or discount is None:
         raise ValueError("a policy update needs n-step returns: ask for n_step >= 1 in the BatchSpec")
+    if learner.cudagraphs:  # what the graphs returned in the last update may be overwritten from here on
+        torch.compiler.cudagraph_mark_step_begin()
     if learner.augment is not None:
         batch = augmented(batch, learner.augment, learner.generator)
     metrics: dict[str, Tensor] = {}
