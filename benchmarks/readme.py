@@ -105,6 +105,8 @@ def main() -> int:
     _, _, tail = rest.partition(END)
     wanted = f"{head}{BEGIN}\n\n{block()}\n\n{END}{tail}"
     if check:
+        if wanted != text:
+            print("README.md is not what the benchmarks' files say; run: python benchmarks/readme.py", file=sys.stderr)
         return int(wanted != text)
     README.write_text(wanted, encoding="utf-8")
     return 0
