@@ -12,6 +12,8 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
+from visrep.files import TEMPORARY
+
 MIN_SIDE = 256  # pixels; smaller frames are enlarged by a whole factor, so that pixels stay sharp squares
 
 
@@ -33,7 +35,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 100) -> Pat
         raise ValueError(f"cannot write {path}: there are no frames")
     shape = first.shape
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
         with av.open(str(temporary), mode="w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream: VideoStream | None = None

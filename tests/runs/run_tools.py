@@ -120,8 +120,8 @@ def _count_events(region: str, die_at: int | None) -> Any:
     """Count calls and returns of functions, C functions included, inside ``region``; SIGKILL this process at one.
 
     Regions: "save" is the writing of checkpoints with everything that belongs to them; "step 50" everything after agent
-    step 50; "torn checkpoint", "torn rows" and "torn model" count the writes of such files and kill with half of one
-    written.
+    step 50; "torn checkpoint", "torn rows", "torn model" and "torn video" count the writes of such files and kill with
+    half of one written.
     """
     import visrep.runs.session as session
 
@@ -164,6 +164,9 @@ def _tear(what: str, nth: int) -> None:
     import visrep.data.files
     import visrep.files
 
+    if what == "video":
+        _tear_video(nth)
+        return
     module: Any = {"checkpoint": visrep.checkpoint, "model": visrep.files, "rows": visrep.data.files.os}[what]
     name = "pwrite" if what == "rows" else "write_synced"
     original, left = getattr(module, name), nth
@@ -180,6 +183,24 @@ def _tear(what: str, nth: int) -> None:
         return original(target, data, *offset)
 
     setattr(module, name, write)
+
+
+def _tear_video(nth: int) -> None:
+    """SIGKILL this process in the middle of the n-th video."""
+    import visrep.runs.session as session
+
+    original, left = session.write_video, nth
+
+    def frames_until_killed(frames: Any) -> Iterator[Any]:
+        yield from frames[: len(frames) // 2]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(path: Path, frames: Any) -> Path:
+        nonlocal left
+        left -= 1
+        return original(path, frames if left else frames_until_killed(frames))
+
+    session.write_video = write
 
 
 # -- what a run left --------------------------------------------------------------------------------------------------

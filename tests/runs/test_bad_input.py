@@ -178,7 +178,7 @@ def test_records_of_something_else_are_not_overwritten(tmp_path: Path, refused: 
 
 
 def test_leftovers_of_a_killed_write_are_removed(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "model"):
+    for folder in (tmp_path, tmp_path / "model", tmp_path / "video"):
         folder.mkdir(exist_ok=True)
         (folder / ".tmp-config.yaml-12345").write_text("half")
     assert main(["train", *words(tmp_path)]) == 0

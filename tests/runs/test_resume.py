@@ -110,7 +110,7 @@ def test_killed_while_saving(case: str, uninterrupted: Any, tmp_path: Path) -> N
     assert_same_run(whole, run_dir)
 
 
-@pytest.mark.parametrize("torn", ["checkpoint", "rows", "model"])
+@pytest.mark.parametrize("torn", ["checkpoint", "rows", "model", "video"])
 def test_killed_with_half_a_file_written(torn: str, uninterrupted: Any, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     command = ["train", *words(run_dir, *CASES["proto"])]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from visrep.files import write_atomic
 
 MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 
@@ -37,12 +38,7 @@ def write_report(path: Path, sections: Sequence[Section], title: str, subtitle: 
         f'<meta name="color-scheme" content="light dark"><title>{heading}</title>\n<style>{CSS}</style></head>\n'
         f"<body><main><header><h1>{heading}</h1>{lead}<nav>{links}</nav></header>\n{body}\n</main></body></html>\n"
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(path, text.encode())
     return path
 
 

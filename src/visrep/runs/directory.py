@@ -41,7 +41,7 @@ class RunDirectory:
             for folder in (self.path, self.model, self.video, self.state):
                 folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            for folder in (self.path, self.model):
+            for folder in (self.path, self.model, self.video):
                 remove_leftovers(folder)
             self._settle_config()
         except OSError as error:
