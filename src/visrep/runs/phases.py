@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from visrep.config import Command, Config
 from visrep.encoders.contract import build_encoder
-from visrep.objectives.contract import Novelty
+from visrep.objectives.contract import OBJECTIVES, Novelty
 from visrep.runs.compose import Networks
 from visrep.runs.interact import Phase
 from visrep.runs.update import EncoderGradient, Intrinsic
@@ -78,4 +78,9 @@ def enter_task_phase(config: Config, networks: Networks) -> None:
         encoder = networks.encoder
         fresh = build_encoder(encoder.kind, encoder.contract, **encoder.config())
         encoder.load_state_dict(fresh.state_dict())
+        if networks.objective is not None:  # its heads and target copies belong to the encoder that was left behind
+            assert config.objective is not None
+            action_dim = networks.objective.action_dim
+            anew = OBJECTIVES.build(networks.objective.name, encoder, action_dim, config.objective)
+            networks.objective.load_state_dict(anew.state_dict())
     networks.policy.fresh(frozenset(config.run.keep))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ class Session:
     stop: StopRequest
     eval_envs: VectorEnv | None = None
     saved_at: int = field(default=-1)
+    phase_saves: int = 0  # checkpoints written by this process in the running phase
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -230,6 +232,7 @@ def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
 def _build_phase(session: Session, plan: PhasePlan, index: int) -> tuple[Rig, RunState]:
     """The parts of one phase, each with a random stream of its own, and the registry of what must survive a crash."""
     config, device = session.config, session.device
+    session.phase_saves = 0
     seeds = np.random.SeedSequence([config.run.seed, index]).generate_state(4)
     generator = torch.Generator(device=device).manual_seed(int(seeds[0]))
     learner = build_learner(config, session.networks, plan.intrinsic, plan.encoder_gradient, generator)
@@ -316,6 +319,11 @@ def _housekeeping(
         save_agent(session.networks, session.directory.model, _agent_name(plan, step), session.provenance)
     if _crossed(max(session.saved_at, 0), step, run.checkpoint_frequency):
         _checkpoint(session, state, index, rig)
+        session.phase_saves += 1
+        if plan.phase.name == "finetune" and session.phase_saves == 2:
+            # Both checkpoints that are kept now belong to this phase: nothing refers to the first one's rows any more.
+            for folder in session.directory.state.glob("store-pretrain*"):
+                shutil.rmtree(folder)
     returns = rig.monitor.recent_return
     progress.update(step, **({} if math.isnan(returns) else {"return": returns}))
 
@@ -328,7 +336,8 @@ def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
     last = plan.phase.end >= run.num_train_steps
     if last and counters.evaluated_at < counters.agent_step:
         _evaluate(session)
-    name = _agent_name(plan, counters.agent_step)
+    # Named by the phase's end: with several environments the last stride may overshoot it.
+    name = _agent_name(plan, plan.phase.end)
     save_pretrained(session.networks, session.directory.model, name, session.provenance)
     if plan.phase.name == "pretrain":
         write_pictures(session.config, rig, session.directory.path / "figures")
