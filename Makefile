@@ -22,7 +22,8 @@ demo: install
 test: install
 	$(BIN)/ruff check src tests benchmarks train.py
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto
+	@# one torch thread per worker: more would only wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 clean:
 	rm -rf $(VENV)
