@@ -263,13 +263,14 @@ def test_fingerprint_tells_images_apart() -> None:
 
 
 def test_frames_per_second() -> None:
+    # CPU seconds: what other processes do meanwhile is not this test's business.
     env = make("maze", image_size=84)
     actions = np.random.default_rng(0).uniform(-1, 1, (2000, 2)).astype(np.float32)
     rates = []
     for _ in range(4):
         env.reset(seed=0)
-        began = time.perf_counter()
+        began = time.process_time()
         for action in actions:
             env.step(action)
-        rates.append(len(actions) / (time.perf_counter() - began))
+        rates.append(len(actions) / (time.process_time() - began))
     assert max(rates) >= 10_000
