@@ -78,13 +78,14 @@ def resident_bytes() -> int:
 
 
 def visrep_contenders(agent_steps: int) -> list[Contender]:
+    from visrep.data.actions import ActionSpec
     from visrep.data.batch import BatchSpec
     from visrep.data.sampler import Sampler
     from visrep.data.store import FrameStore, StoreSpec
 
     before = resident_bytes()
     rows = agent_steps + -(-agent_steps // EPISODE)
-    store = FrameStore(StoreSpec(FRAME, ACTION), rows)
+    store = FrameStore(StoreSpec(FRAME, ActionSpec(ACTION)), rows)
     for frame, action, reward, first, last in episodes(agent_steps):
         stored = np.zeros(ACTION) if action is None else action
         store.add([0], frame[None], stored[None], [reward], [first], [False], [last])

@@ -9,6 +9,7 @@ from reference import ACTION_DIM, OBS_SHAPE
 from torch import Generator, Tensor, nn
 
 from visrep.augment.shift import random_shift
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders.contract import InputContract
 from visrep.encoders.conv import ConvEncoder
@@ -36,7 +37,7 @@ def shift(images: Tensor, generator: Generator | None) -> Tensor:
 def proto_learner(agent: Any, precision: str) -> Learner:
     channels, height, width = OBS_SHAPE
     encoder = ConvEncoder(InputContract(height, width, stack=channels // 3))
-    objective = ProtoObjective(encoder, ACTION_DIM, ProtoConfig())
+    objective = ProtoObjective(encoder, ActionSpec(ACTION_DIM), ProtoConfig())
     policy = SAC(encoder.feature_dim, ACTION_DIM, SACConfig(), LR)
     copy_in_order(encoder, agent.encoder.conv)
     copy_in_order(objective.projector, agent.encoder.projector)
