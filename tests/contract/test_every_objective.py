@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders import InputContract, build_encoder
 from visrep.objectives import OBJECTIVES, Novelty, Objective, Transition
@@ -32,7 +33,7 @@ def make(name: str, seed: int = 0, size: int = 24, stack: int = 3) -> Any:
     encoder = build_encoder("proto", InputContract(size, size, stack=stack), channels=4)
     cls = OBJECTIVES.classes[name]
     config = cls.Config(**{key: value for key, value in SMALL.items() if key in cls.Config.model_fields})
-    return OBJECTIVES.build(name, encoder, ACTION_DIM, config)
+    return OBJECTIVES.build(name, encoder, ActionSpec(ACTION_DIM), config)
 
 
 def fake_batch(spec: BatchSpec, shape: tuple[int, int, int], seed: int = 0) -> Batch:
@@ -228,4 +229,4 @@ def test_novelty_under_autocast(name: str) -> None:
 def test_unknown_method_lists_the_known() -> None:
     objective = make("proto")
     with pytest.raises(ValueError, match="apt, disagreement, icm, proto, rnd"):
-        OBJECTIVES.build("protto", objective.encoder, ACTION_DIM, objective.config)
+        OBJECTIVES.build("protto", objective.encoder, ActionSpec(ACTION_DIM), objective.config)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from visrep.data.actions import ActionSpec
 from visrep.data.store import FrameStore, StoreSpec
 
-SPEC = StoreSpec(frame_shape=(2, 2, 4), action_dim=2, side={"state": (3,), "camera:1": (2,)})
+SPEC = StoreSpec(frame_shape=(2, 2, 4), actions=ActionSpec(2), side={"state": (3,), "camera:1": (2,)})
 
 
 @dataclass

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from visrep.data import budget as module
+from visrep.data.actions import ActionSpec
 from visrep.data.budget import Budget, memory_budget
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.errors import UserError
@@ -16,7 +17,7 @@ GB = 10**9
 
 def make(tmp_path: Path, **changes: object) -> Budget:
     arguments: dict[str, object] = {
-        "frame_shape": (3, 84, 84), "action_bytes": 24, "state_dim": 0, "capacity": 100_000, "slack": 10_000,
+        "frame_shape": (3, 84, 84), "actions": ActionSpec(6), "state_dim": 0, "capacity": 100_000, "slack": 10_000,
         "lanes": 1, "storage": "ram", "batch_size": 512, "frame_stack": 3, "offsets": 2, "run_dir": tmp_path / "run",
     }  # fmt: skip
     return memory_budget(**{**arguments, **changes})  # type: ignore[arg-type]
@@ -25,7 +26,7 @@ def make(tmp_path: Path, **changes: object) -> Budget:
 def test_counts_what_the_store_and_its_files_occupy(tmp_path: Path) -> None:
     batch = {"batch_size": 1, "offsets": 1, "frame_stack": 1}
     budget = make(tmp_path, frame_shape=(3, 8, 8), state_dim=4, capacity=50, slack=5, lanes=2, **batch)
-    store = FrameStore(StoreSpec((3, 8, 8), 6, {"state": (4,)}), 50, lanes=2, slack=5)
+    store = FrameStore(StoreSpec((3, 8, 8), ActionSpec(6), {"state": (4,)}), 50, lanes=2, slack=5)
     assert budget.demand.row_bytes == store.nbytes_per_row
     assert budget.demand.total("RAM") == store.nbytes + 2 * 3 * 8 * 8
     store.save(tmp_path)

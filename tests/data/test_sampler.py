@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from slow_sampler import SlowLane
 
+from visrep.data.actions import ActionSpec
 from visrep.data.anchors import Anchors, Window
 from visrep.data.batch import BatchSpec
 from visrep.data.sampler import Sampler
@@ -184,7 +185,7 @@ def test_anchor_validity_reads_only_live_rows() -> None:
 
 
 def test_images_only_where_they_are_asked_for() -> None:
-    store = FrameStore(StoreSpec((1, 2, 2), action_dim=1), capacity=16)
+    store = FrameStore(StoreSpec((1, 2, 2), ActionSpec(1)), capacity=16)
     for row in range(8):
         frame = np.full((1, 1, 2, 2), row, np.uint8)
         store.add([0], frame, [[float(row > 0) * row]], [0.0], [row == 0], [False], [False])

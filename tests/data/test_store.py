@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from histories import SPEC, History, assert_holds, count_transitions, fill, make_store
 
+from visrep.data.actions import ActionSpec
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.errors import UserError
 
@@ -28,7 +29,7 @@ def test_the_last_rows_of_each_lane_are_kept(
 
 
 def test_a_row_costs_at_most_21_6_kilobytes() -> None:
-    spec = StoreSpec((3, 84, 84), 6, {"state": (24,)})
+    spec = StoreSpec((3, 84, 84), ActionSpec(6), {"state": (24,)})
     store = FrameStore(spec, capacity=100)
     assert store.nbytes_per_row <= 21_600
     allocated = sum(column.values.numel() * column.values.element_size() for column in store.columns.values())
@@ -36,7 +37,7 @@ def test_a_row_costs_at_most_21_6_kilobytes() -> None:
 
 
 def test_discrete_actions_keep_their_type() -> None:
-    store = FrameStore(StoreSpec((1, 2, 2), 1, action_dtype="int64"), capacity=4)
+    store = FrameStore(StoreSpec((1, 2, 2), ActionSpec(1, classes=5)), capacity=4)
     frame = np.zeros((1, 1, 2, 2), np.uint8)
     store.add([0], frame, [[0]], [0], [True], [False], [False])
     store.add([0], frame, [[5]], [1], [False], [False], [False])
@@ -45,7 +46,7 @@ def test_discrete_actions_keep_their_type() -> None:
 
 
 def test_wrong_rows_are_refused() -> None:
-    store = FrameStore(StoreSpec((1, 2, 2), 1), capacity=8, lanes=2)
+    store = FrameStore(StoreSpec((1, 2, 2), ActionSpec(1)), capacity=8, lanes=2)
     frame = np.zeros((1, 1, 2, 2), np.uint8)
     with pytest.raises(ValueError, match="must be a first row"):
         store.add([0], frame, [[0]], [0], [False], [False], [False])
@@ -62,9 +63,9 @@ def test_wrong_rows_are_refused() -> None:
         store.add([0], frame, [[0]], [0], [False], [False], [False])
     assert store.rows == 1
     with pytest.raises(ValueError, match="two rows per lane"):
-        FrameStore(StoreSpec((1, 2, 2), 1), capacity=2, lanes=2)
+        FrameStore(StoreSpec((1, 2, 2), ActionSpec(1)), capacity=2, lanes=2)
     with pytest.raises(ValueError, match="names are taken"):
-        StoreSpec((1, 2, 2), 1, {"reward": (1,)})
+        StoreSpec((1, 2, 2), ActionSpec(1), {"reward": (1,)})
 
 
 def test_rows_outside_the_window_cannot_be_read() -> None:
@@ -86,7 +87,7 @@ def test_disk_rows_survive_and_another_layout_is_refused(tmp_path: Path) -> None
     again.load(folder, state)
     assert_holds(again, history.rows, 10)
     with pytest.raises(UserError, match=r"image\.npy holds .* but this run stores"):
-        FrameStore(StoreSpec((3, 2, 4), 2), 20, 2, 3, "disk", path=folder)
+        FrameStore(StoreSpec((3, 2, 4), ActionSpec(2)), 20, 2, 3, "disk", path=folder)
     with pytest.raises(UserError, match="this run stores"):
         make_store("disk", folder, 40, 2, slack=3)
     with pytest.raises(ValueError, match="needs a folder"):

@@ -8,6 +8,7 @@ from compare import FLOAT64_TOLERANCE, Arrays, assert_scaled, below, tensor
 from load import Case
 from torch import Tensor, nn
 
+from visrep.data.actions import ActionSpec
 from visrep.encoders.contract import Encoder, InputContract
 from visrep.objectives import OBJECTIVES
 
@@ -26,7 +27,7 @@ class GivenFeatures(Encoder):
 
 def objective_on(name: str, feature_dim: int, action_dim: int, dtype: torch.dtype, **config: Any) -> Any:
     cls = OBJECTIVES.classes[name]
-    return OBJECTIVES.build(name, GivenFeatures(feature_dim), action_dim, cls.Config(**config)).to(dtype)
+    return OBJECTIVES.build(name, GivenFeatures(feature_dim), ActionSpec(action_dim), cls.Config(**config)).to(dtype)
 
 
 class Expected:

@@ -7,6 +7,7 @@ import pytest
 from compare import scaled_error
 from load import cases, load_case
 
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import BatchSpec
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore, StoreSpec
@@ -23,7 +24,7 @@ def test_nstep_samples(case: str) -> None:
     observation, action, reward = given["observation"], given["action"].copy(), given["reward"].copy()
     action[0], reward[0] = 0, 0  # the dummy row
     rows = len(observation)
-    store = FrameStore(StoreSpec((1, 1, 1), action.shape[1], {"obs": observation.shape[1:]}), rows + 2)
+    store = FrameStore(StoreSpec((1, 1, 1), ActionSpec(action.shape[1]), {"obs": observation.shape[1:]}), rows + 2)
     for t in range(rows):
         store.add(
             [0], np.full((1, 1, 1, 1), t % 256, np.uint8), action[t : t + 1], reward[t], [t == 0],

@@ -9,6 +9,7 @@ from compare import assert_scaled, assert_weights, below, digest, load_weights, 
 from load import Case, cases, load_case
 from torch import nn
 
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders.contract import InputContract
 from visrep.encoders.conv import ConvEncoder
@@ -48,7 +49,7 @@ def build(c: Case, dtype: torch.dtype) -> Learner:
         queue_size=int(meta["queue_size"]),
         encoder_target_tau=meta["encoder_target_tau"],
     )
-    objective = ProtoObjective(encoder, action_dim, config)
+    objective = ProtoObjective(encoder, ActionSpec(action_dim), config)
     policy = SAC(
         encoder.feature_dim,
         action_dim,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visrep.augment.shift import random_shift
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders.contract import InputContract
 from visrep.encoders.conv import ConvEncoder
@@ -38,7 +39,9 @@ def batch(offsets: tuple[int, ...] = (0, 1), reward: float = 2.0) -> Batch:
 def learner(encoder_gradient: str = "objective", policy: str = "sac", **settings: Any) -> Learner:
     torch.manual_seed(0)
     encoder = ConvEncoder(InputContract(SIZE, SIZE, stack=1), channels=4)
-    objective = ProtoObjective(encoder, ACTIONS, ProtoConfig(proj_dim=6, pred_dim=8, num_protos=8, queue_size=16))
+    objective = ProtoObjective(
+        encoder, ActionSpec(ACTIONS), ProtoConfig(proj_dim=6, pred_dim=8, num_protos=8, queue_size=16)
+    )
     small = {"feature_dim": 6, "hidden_dim": 16}
     if policy == "sac":
         actor_critic: Any = SAC(encoder.feature_dim, ACTIONS, SACConfig(**small), 1e-2)

@@ -11,6 +11,7 @@ from typing import Literal
 import psutil
 import torch
 
+from visrep.data.actions import ActionSpec
 from visrep.data.files import CHECKSUM
 from visrep.data.store import StoreSpec
 from visrep.errors import UserError
@@ -45,7 +46,7 @@ class Demand:
     """What decides the size of the experience; see ``memory_budget`` for the fields."""
 
     frame_shape: tuple[int, int, int]
-    action_bytes: int
+    actions: ActionSpec
     state_dim: int
     capacity: int
     slack: int
@@ -61,7 +62,7 @@ class Demand:
     def row_bytes(self) -> int:
         """Bytes of one agent step, its checksum included."""
         side: dict[str, tuple[int, ...]] = {"state": (self.state_dim,)} if self.state_dim else {}
-        return StoreSpec(self.frame_shape, 0, side).row_bytes + self.action_bytes + CHECKSUM.row_bytes
+        return StoreSpec(self.frame_shape, self.actions, side).row_bytes + CHECKSUM.row_bytes
 
     def parts(self) -> list[Part]:
         """Every consumer of memory or disk."""
@@ -173,7 +174,7 @@ def available_disk(folder: Path) -> int:
 def memory_budget(
     *,
     frame_shape: tuple[int, int, int],
-    action_bytes: int,
+    actions: ActionSpec,
     state_dim: int,
     capacity: int,
     slack: int,
@@ -189,7 +190,7 @@ def memory_budget(
 
     Args:
         frame_shape: (C, H, W) of one frame.
-        action_bytes: bytes of one action.
+        actions: bytes of one action.
         state_dim: float32 values of privileged state per row; 0 for none.
         capacity: rows of one store.
         slack: rows per lane between two saves, as the store takes it.
@@ -202,7 +203,7 @@ def memory_budget(
         phases: stores that exist at the same time.
     """
     gpu = torch.cuda.is_available()
-    rows = (frame_shape, action_bytes, state_dim, capacity, slack, lanes, storage)
+    rows = (frame_shape, actions, state_dim, capacity, slack, lanes, storage)
     demand = Demand(*rows, batch_size, frame_stack, offsets, phases, gpu)
     available: dict[Place, int] = {"RAM": available_ram(), "disk": available_disk(run_dir)}
     if gpu:

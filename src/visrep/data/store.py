@@ -18,6 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from visrep.data.actions import ActionSpec
 from visrep.data.columns import Column, ColumnSpec, Index
 from visrep.data.mirror import Mirror
 from visrep.data.ring import Rings
@@ -32,16 +33,16 @@ class StoreSpec:
     """What one row holds.
 
     Attributes:
-        frame_shape: (C, H, W) of one uint8 frame.
-        action_dim: values per action (1 for a discrete action).
+        frame_shape: (C, H, W) of one frame.
+        actions: continuous values or classes.
         side: further float32 channels by name with the shape of one row, e.g. ``{"state": (4,)}``.
-        action_dtype: NumPy name; "float32" for continuous, "int64" for discrete actions.
+        frame_dtype: NumPy name; "uint8" for pixels, "float16" or "float32" for latent images and vectors.
     """
 
     frame_shape: tuple[int, int, int]
-    action_dim: int
+    actions: ActionSpec
     side: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    action_dtype: str = "float32"
+    frame_dtype: str = "uint8"
 
     def __post_init__(self) -> None:
         taken = sorted(set(self.side) & RESERVED)
@@ -56,8 +57,8 @@ class StoreSpec:
     def columns(self) -> list[ColumnSpec]:
         """The stored fields of a row, in the order in which checksums read them."""
         return [
-            ColumnSpec("image", self.frame_shape, "uint8"),
-            ColumnSpec("action", (self.action_dim,), self.action_dtype),
+            ColumnSpec("image", self.frame_shape, self.frame_dtype),
+            ColumnSpec("action", (self.actions.dim,), self.actions.dtype),
             ColumnSpec("reward", (1,), "float32"),
             ColumnSpec("flags", (1,), "uint8"),
             ColumnSpec("episode_step", (1,), "int32"),
@@ -149,7 +150,7 @@ class FrameStore:
     def add(
         self,
         lanes: ArrayLike,
-        frames: NDArray[np.uint8],
+        frames: NDArray[Any],
         actions: ArrayLike,
         rewards: ArrayLike,
         is_first: ArrayLike,
@@ -161,7 +162,7 @@ class FrameStore:
 
         Args:
             lanes: distinct lane numbers, [n].
-            frames: uint8 [n, C, H, W].
+            frames: [n, C, H, W] of the spec's frame dtype.
             actions: [n, A]; zero in first rows.
             rewards: [n]; zero in first rows.
             is_first: [n]; the row begins an episode. It may cut an episode whose last row never came (a crash).
@@ -171,7 +172,7 @@ class FrameStore:
         """
         lane = np.atleast_1d(np.asarray(lanes, np.int64))
         first, term, last = (np.atleast_1d(np.asarray(flag, bool)) for flag in (is_first, terminal, is_last))
-        action = np.asarray(actions, self.spec.action_dtype).reshape(len(lane), self.spec.action_dim)
+        action = np.asarray(actions, self.spec.actions.dtype).reshape(len(lane), self.spec.actions.dim)
         reward = np.asarray(rewards, np.float32).reshape(len(lane))
         self._check(lane, frames, action, reward, first, side or {})
         counts = self.rings.counts[lane]
@@ -200,15 +201,16 @@ class FrameStore:
     def _check(
         self,
         lane: Index,
-        frames: NDArray[np.uint8],
+        frames: NDArray[Any],
         action: NDArray[np.generic],
         reward: NDArray[np.float32],
         first: NDArray[np.bool_],
         side: dict[str, NDArray[np.floating]],
     ) -> None:
-        if frames.shape != (len(lane), *self.spec.frame_shape) or frames.dtype != np.uint8:
+        if frames.shape != (len(lane), *self.spec.frame_shape) or frames.dtype != np.dtype(self.spec.frame_dtype):
+            shape = ", ".join(map(str, (len(lane), *self.spec.frame_shape)))
             raise ValueError(
-                f"the store takes uint8 frames [{len(lane)}, {', '.join(map(str, self.spec.frame_shape))}], "
+                f"the store takes {self.spec.frame_dtype} frames [{shape}], "
                 f"got {frames.dtype} {list(frames.shape)}"
             )
         if len(np.unique(lane)) != len(lane) or lane.min() < 0 or lane.max() >= self.lanes:

@@ -9,6 +9,7 @@ from visrep.objectives.contract import (
     Novelty,
     Objective,
     ObjectiveConfig,
+    ParameterGroup,
     Registry,
     Transition,
 )
@@ -16,4 +17,4 @@ from visrep.objectives.contract import (
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["OBJECTIVES", "Loss", "Novelty", "Objective", "ObjectiveConfig", "Registry", "Transition"]
+__all__ = ["OBJECTIVES", "Loss", "Novelty", "Objective", "ObjectiveConfig", "ParameterGroup", "Registry", "Transition"]

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from visrep.data.actions import ActionSpec
 from visrep.encoders.contract import Encoder
 from visrep.exploration.knn import nearest_distances, particle_entropy
 from visrep.exploration.moments import RunningMoments
@@ -36,12 +37,12 @@ class APTObjective(TransitionObjective):
 
     Config = APTConfig
 
-    def __init__(self, encoder: Encoder, action_dim: int, config: APTConfig) -> None:
-        super().__init__(encoder, action_dim)
+    def __init__(self, encoder: Encoder, actions: ActionSpec, config: APTConfig) -> None:
+        super().__init__(encoder, actions)
         self.config = config
         width = config.icm_rep_dim
         self.trunk = nn.Sequential(nn.Linear(encoder.feature_dim, width), nn.LayerNorm(width), nn.Tanh())
-        self.models = ForwardInverse(width, action_dim, config.icm_hidden_dim)
+        self.models = ForwardInverse(width, actions.width, config.icm_hidden_dim)
         self.distance_moments = RunningMoments()
         orthogonal_init(self)
 

@@ -5,13 +5,14 @@ Shapes: B batch, D features, A action, E whatever an objective compares novelty 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor, nn
 
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
 
@@ -42,13 +43,28 @@ class Transition:
 
     Attributes:
         features: [B, D] of the observation before the action.
-        action: [B, A].
+        action: [B, A], encoded (one-hot where discrete).
         next_features: [B, D] of the observation after it (n steps after it with n-step returns).
     """
 
     features: Tensor
     action: Tensor
     next_features: Tensor
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that one Adam of their own steps. A parameter may be in several groups: each of them steps it.
+
+    Attributes:
+        name: of the optimiser, in the run's state.
+        parameters: what it steps.
+        weight_decay: L2 term added to the gradient.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    weight_decay: float = 0.0
 
 
 class Objective(nn.Module):
@@ -61,12 +77,14 @@ class Objective(nn.Module):
     name: ClassVar[str]
     Config: ClassVar[type[ObjectiveConfig]]
     trains_encoder: ClassVar[bool] = True  # False: its loss sends the encoder no gradient (RND)
+    augmented: ClassVar[bool] = True  # False: it takes images as they are (reconstruction), whatever the policy sees
+    turn: ClassVar[Literal["before policy", "after policy"]] = "before policy"  # its step, within one update
 
-    def __init__(self, encoder: Encoder, action_dim: int) -> None:
+    def __init__(self, encoder: Encoder, actions: ActionSpec) -> None:
         super().__init__()
         # A tuple hides the encoder from nn.Module's registration: it is shared, not owned.
         self._shared = (encoder,)
-        self.action_dim = action_dim
+        self.actions = actions
 
     @property
     def encoder(self) -> Encoder:
@@ -80,6 +98,15 @@ class Objective(nn.Module):
     def forward(self, batch: Batch) -> Loss:
         """Loss of one augmented batch that lies on the right device."""
         raise NotImplementedError
+
+    def parameter_groups(self, train_encoder: bool) -> list[ParameterGroup]:
+        """What its optimisers step: by default one of them, over the encoder (if it is to train it) and the heads.
+
+        Args:
+            train_encoder: False leaves the encoder out; the heads then follow features that others move.
+        """
+        encoder = list(self.encoder.parameters()) if train_encoder else []
+        return [ParameterGroup("objective", [*encoder, *(p for p in self.parameters() if p.requires_grad)])]
 
     def after_update(self) -> None:
         """Move EMA copies after the optimiser's step. Default: nothing."""
@@ -111,6 +138,18 @@ class Novelty(Protocol):
 
 
 @runtime_checkable
+class UsesProjection(Protocol):
+    """An objective on the projection (Linear, LayerNorm) that a critic puts on the encoder's features (CURL, SAC-AE).
+
+    It has one of its own until it is given the critic's; then both losses train the same module.
+    """
+
+    def share_projection(self, projection: nn.Module) -> None:
+        """Use the critic's projection, [B, D] to [B, F], from now on; it is no longer owned (nor in its state)."""
+        ...
+
+
+@runtime_checkable
 class HasPrototypes(Novelty, Protocol):
     """A ``Novelty`` that compares its embeddings with prototypes, by cosine."""
 
@@ -138,11 +177,11 @@ class Registry:
 
         return add
 
-    def build(self, name: str, encoder: Encoder, action_dim: int, config: ObjectiveConfig) -> Objective:
+    def build(self, name: str, encoder: Encoder, actions: ActionSpec, config: ObjectiveConfig) -> Objective:
         """Make an objective on a shared encoder."""
         if name not in self.classes:
             raise ValueError(f"unknown method {name!r}; known: {', '.join(sorted(self.classes))}")
-        arguments: dict[str, Any] = {"encoder": encoder, "action_dim": action_dim, "config": config}
+        arguments: dict[str, Any] = {"encoder": encoder, "actions": actions, "config": config}
         return self.classes[name](**arguments)
 
 

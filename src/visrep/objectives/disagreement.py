@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from visrep.data.actions import ActionSpec
 from visrep.encoders.contract import Encoder
 from visrep.initialisation import orthogonal_init
 from visrep.objectives.contract import OBJECTIVES, Loss, ObjectiveConfig, Transition
@@ -31,10 +32,10 @@ class DisagreementObjective(TransitionObjective):
 
     Config = DisagreementConfig
 
-    def __init__(self, encoder: Encoder, action_dim: int, config: DisagreementConfig) -> None:
-        super().__init__(encoder, action_dim)
+    def __init__(self, encoder: Encoder, actions: ActionSpec, config: DisagreementConfig) -> None:
+        super().__init__(encoder, actions)
         self.config = config
-        sizes = (encoder.feature_dim + action_dim, config.disagreement_hidden_dim, encoder.feature_dim)
+        sizes = (encoder.feature_dim + actions.width, config.disagreement_hidden_dim, encoder.feature_dim)
         self.ensemble = nn.ModuleList(mlp(*sizes) for _ in range(config.disagreement_models))
         orthogonal_init(self)
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from visrep.data.actions import ActionSpec
 from visrep.encoders.contract import Encoder
 from visrep.initialisation import orthogonal_init
 from visrep.objectives.contract import OBJECTIVES, Loss, ObjectiveConfig, Transition
@@ -30,10 +31,10 @@ class ICMObjective(TransitionObjective):
 
     Config = ICMConfig
 
-    def __init__(self, encoder: Encoder, action_dim: int, config: ICMConfig) -> None:
-        super().__init__(encoder, action_dim)
+    def __init__(self, encoder: Encoder, actions: ActionSpec, config: ICMConfig) -> None:
+        super().__init__(encoder, actions)
         self.config = config
-        self.models = ForwardInverse(encoder.feature_dim, action_dim, config.icm_hidden_dim)
+        self.models = ForwardInverse(encoder.feature_dim, actions.width, config.icm_hidden_dim)
         orthogonal_init(self)
 
     def loss(self, features: Tensor, action: Tensor, next_features: Tensor) -> Loss:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
 from visrep.exploration.knn import kth_distance
@@ -112,8 +113,8 @@ class ProtoObjective(Objective):
     queue_ptr: Tensor
     usage: Tensor
 
-    def __init__(self, encoder: Encoder, action_dim: int, config: ProtoConfig) -> None:
-        super().__init__(encoder, action_dim)
+    def __init__(self, encoder: Encoder, actions: ActionSpec, config: ProtoConfig) -> None:
+        super().__init__(encoder, actions)
         self.config = config
         self.projector = nn.Linear(encoder.feature_dim, config.proj_dim)
         self.predictor = mlp(config.proj_dim, config.pred_dim, config.proj_dim)

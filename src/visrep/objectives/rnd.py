@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
 from visrep.exploration.moments import RunningMoments
@@ -42,8 +43,8 @@ class RNDObjective(Objective):
     Config = RNDConfig
     trains_encoder: ClassVar[bool] = False
 
-    def __init__(self, encoder: Encoder, action_dim: int, config: RNDConfig) -> None:
-        super().__init__(encoder, action_dim)
+    def __init__(self, encoder: Encoder, actions: ActionSpec, config: RNDConfig) -> None:
+        super().__init__(encoder, actions)
         self.config = config
         sizes = (encoder.feature_dim, config.rnd_hidden_dim, config.rnd_hidden_dim, config.rnd_rep_dim)
         self.normaliser = nn.BatchNorm1d(encoder.feature_dim, affine=False)

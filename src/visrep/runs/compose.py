@@ -11,6 +11,7 @@ from torch import nn
 
 from visrep.augment.shift import random_shift
 from visrep.config import NO_OBJECTIVE, Config
+from visrep.data.actions import ActionSpec
 from visrep.data.batch import BatchSpec
 from visrep.data.budget import Budget, memory_budget
 from visrep.data.sampler import Sampler
@@ -79,7 +80,7 @@ def build_networks(config: Config, envs: VectorEnv, device: torch.device) -> Net
     objective = None
     if run.method not in NO_OBJECTIVE:
         assert config.objective is not None
-        objective = OBJECTIVES.build(run.method, encoder, envs.action_dim, config.objective).to(device)
+        objective = OBJECTIVES.build(run.method, encoder, ActionSpec(envs.action_dim), config.objective).to(device)
     policy = build_policy(run.policy, encoder.feature_dim, envs.action_dim, config.policy, lr=run.lr)
     return Networks(encoder.to(device), objective, policy.to(device))
 
@@ -151,7 +152,7 @@ def batch_spec(config: Config, learner: Learner) -> BatchSpec:
 def store_spec(envs: VectorEnv) -> StoreSpec:
     """Fields that an interaction run keeps."""
     side: dict[str, tuple[int, ...]] = {"state": (envs.state_dim,)} if envs.state_dim else {}
-    return StoreSpec(frame_shape=envs.frame_shape, action_dim=envs.action_dim, side=side)
+    return StoreSpec(frame_shape=envs.frame_shape, actions=ActionSpec(envs.action_dim), side=side)
 
 
 def build_store(config: Config, envs: VectorEnv, device: torch.device, folder: Path) -> FrameStore:
@@ -175,7 +176,7 @@ def replay_budget(
     run = config.run
     return memory_budget(
         frame_shape=frame_shape,
-        action_bytes=4 * action_dim,
+        actions=ActionSpec(action_dim),
         state_dim=state_dim,
         capacity=run.replay_buffer_capacity,
         slack=checkpoint_rows(config),

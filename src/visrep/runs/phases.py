@@ -80,7 +80,7 @@ def enter_task_phase(config: Config, networks: Networks) -> None:
         encoder.load_state_dict(fresh.state_dict())
         if networks.objective is not None:  # its heads and target copies belong to the encoder that was left behind
             assert config.objective is not None
-            action_dim = networks.objective.action_dim
-            anew = OBJECTIVES.build(networks.objective.name, encoder, action_dim, config.objective)
+            actions = networks.objective.actions
+            anew = OBJECTIVES.build(networks.objective.name, encoder, actions, config.objective)
             networks.objective.load_state_dict(anew.state_dict())
     networks.policy.fresh(frozenset(config.run.keep))

@@ -24,8 +24,8 @@ class TransitionObjective(Objective):
         features = self.encoder(batch.image(0))
         with torch.no_grad():
             next_features = self.encoder(batch.image(1))
-        return self.loss(features, batch.at("action", 1), next_features)
+        return self.loss(features, self.actions.encode(batch.at("action", 1)), next_features)
 
     def loss(self, features: Tensor, action: Tensor, next_features: Tensor) -> Loss:
-        """The loss on given features: [B, D], [B, A], [B, D]."""
+        """The loss on given features and encoded actions: [B, D], [B, A], [B, D]."""
         raise NotImplementedError
