@@ -17,6 +17,8 @@ from visrep.objectives.proto import ProtoConfig, ProtoObjective
 from visrep.policies.drqv2 import DrQv2, DrQv2Config
 from visrep.policies.nets import adam
 from visrep.policies.sac import SAC, SACConfig
+from visrep.runs.repr_schedules import LearningRate
+from visrep.runs.representation import make_representation
 from visrep.runs.update import Learner
 
 LR = 1e-4
@@ -50,14 +52,13 @@ def proto_learner(agent: Any, precision: str) -> Learner:
     copy_in_order(policy.actor, agent.actor)
     copy_in_order(policy.critic, agent.critic)
     copy_in_order(policy.critic_target, agent.critic_target)
-    trained = [*encoder.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
     return Learner(
         encoder=encoder,
         policy=policy,
         generator=Generator().manual_seed(0),
         objective=objective,
         augment=shift,
-        repr_optimizer=adam(trained, LR),
+        representation=make_representation(objective, LearningRate(LR), train_encoder=True, precision=precision),
         intrinsic="only",
         precision=precision,
     )

@@ -111,9 +111,4 @@ def assert_holds(store: FrameStore, rows: list[list[Row]], window: int) -> None:
 
 
 def count_transitions(rows: list[list[Row]], window: int) -> int:
-    return sum(
-        1
-        for made in rows
-        for r in range(max(0, len(made) - window), len(made) - 1)
-        if not made[r + 1].first
-    )
+    return sum(1 for made in rows for r in range(max(0, len(made) - window), len(made) - 1) if not made[r + 1].first)

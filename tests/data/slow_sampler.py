@@ -15,6 +15,7 @@ class SlowLane:
     rows: list[Row]
     window: int
     stack: int
+    padding: str = "repeat"
 
     @property
     def start(self) -> int:
@@ -28,6 +29,14 @@ class SlowLane:
 
     def stack_rows(self, row: int) -> list[int]:
         return [max(row - j, self.episode(row)) for j in range(self.stack - 1, -1, -1)]
+
+    def stacked(self, row: int) -> np.ndarray:
+        frames = []
+        for back in range(self.stack - 1, -1, -1):
+            inside = row - back >= self.episode(row)
+            frame = self.rows[max(row - back, self.episode(row))].frame
+            frames.append(frame if inside or self.padding == "repeat" else np.zeros_like(frame))
+        return np.concatenate(frames)
 
     def shows(self, row: int, anchor: int) -> bool:
         """Whether ``row`` exists in the anchor's episode with its whole stack."""
@@ -55,7 +64,7 @@ class SlowLane:
             total += weight * self.rows[anchor + 1 + i].reward
             weight *= discount * (1.0 - self.rows[anchor + 1 + i].terminal)
         return {
-            "image": np.stack([np.concatenate([self.rows[s].frame for s in self.stack_rows(r)]) for r in shown]),
+            "image": np.stack([self.stacked(r) for r in shown]),
             "action": np.stack([self.rows[r].action for r in shown]),
             "reward": np.array([[self.rows[r].reward] for r in shown], np.float32),
             "terminal": np.array([[self.rows[r].terminal] for r in shown]),

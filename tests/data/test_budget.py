@@ -17,18 +17,20 @@ GB = 10**9
 
 def make(tmp_path: Path, **changes: object) -> Budget:
     arguments: dict[str, object] = {
-        "frame_shape": (3, 84, 84), "actions": ActionSpec(6), "state_dim": 0, "capacity": 100_000, "slack": 10_000,
-        "lanes": 1, "storage": "ram", "batch_size": 512, "frame_stack": 3, "offsets": 2, "run_dir": tmp_path / "run",
+        "spec": StoreSpec((3, 84, 84), ActionSpec(6)), "capacity": 100_000, "slack": 10_000, "lanes": 1,
+        "storage": "ram", "batch_size": 512, "frame_stack": 3, "offsets": 2, "run_dir": tmp_path / "run",
     }  # fmt: skip
     return memory_budget(**{**arguments, **changes})  # type: ignore[arg-type]
 
 
-def test_counts_what_the_store_and_its_files_occupy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frame_dtype", ["uint8", "float16"])
+def test_counts_what_the_store_and_its_files_occupy(frame_dtype: str, tmp_path: Path) -> None:
     batch = {"batch_size": 1, "offsets": 1, "frame_stack": 1}
-    budget = make(tmp_path, frame_shape=(3, 8, 8), state_dim=4, capacity=50, slack=5, lanes=2, **batch)
-    store = FrameStore(StoreSpec((3, 8, 8), ActionSpec(6), {"state": (4,)}), 50, lanes=2, slack=5)
+    spec = StoreSpec((3, 8, 8), ActionSpec(6), {"state": (4,)}, frame_dtype)
+    budget = make(tmp_path, spec=spec, capacity=50, slack=5, lanes=2, **batch)
+    store = FrameStore(spec, 50, lanes=2, slack=5)
     assert budget.demand.row_bytes == store.nbytes_per_row
-    assert budget.demand.total("RAM") == store.nbytes + 2 * 3 * 8 * 8
+    assert budget.demand.total("RAM") == store.nbytes + 2 * 3 * 8 * 8 * np.dtype(frame_dtype).itemsize
     store.save(tmp_path)
     files = list(tmp_path.glob("*.npy"))
     headers = 128 * len(files)

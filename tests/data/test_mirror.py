@@ -22,7 +22,6 @@ from visrep.errors import UserError
 LANES, WINDOW, SLACK = 3, 12, 7
 
 
-
 def new_store(storage: str, folder: Path) -> FrameStore:
     return make_store(storage, folder, WINDOW * LANES, LANES, SLACK)
 
@@ -161,6 +160,7 @@ def test_an_export_is_a_whole_copy_and_changes_nothing(storage: str, tmp_path: P
     state, counts = store.save(tmp_path / "a"), lengths(history)
     fill(store, history, 2)
     exported = store.export(tmp_path / "b")
+    assert exported["window"] == WINDOW
     copy = make_store("ram", tmp_path, WINDOW * LANES, LANES)
     copy.load(tmp_path / "b", exported)
     assert_holds(copy, history.rows, WINDOW)

@@ -22,10 +22,12 @@ from visrep.errors import UserError
 FIELDS = frozenset({"image", "action", "reward", "terminal", "state"})
 
 
-def compare_with_slow(store: FrameStore, history: History, spec: BatchSpec, stack: int, window: int) -> int:
+def compare_with_slow(
+    store: FrameStore, history: History, spec: BatchSpec, stack: int, window: int, padding: str = "repeat"
+) -> int:
     """Every valid anchor, and every value of its sample, equals the loop-written reference. Returns the anchors."""
-    sampler = Sampler(store, spec, batch_size=1, frame_stack=stack, discount=0.9)
-    slow = [SlowLane(rows, window, stack) for rows in history.rows]
+    sampler = Sampler(store, spec, batch_size=1, frame_stack=stack, discount=0.9, stack_padding=padding)  # type: ignore[arg-type]
+    slow = [SlowLane(rows, window, stack, padding) for rows in history.rows]
     wanted = [(lane, row) for lane, s in enumerate(slow) for row in s.anchors(spec)]
     lanes, rows = store.rings.locate(sampler.anchors.all())
     assert list(zip(lanes.tolist(), rows.tolist())) == wanted
@@ -54,6 +56,7 @@ def compare_with_slow(store: FrameStore, history: History, spec: BatchSpec, stac
     offsets=st.sets(st.integers(-3, 6), min_size=1, max_size=4),
     n_step=st.integers(0, 4),
     crossing=st.sampled_from(["forbid", "mask"]),
+    padding=st.sampled_from(["repeat", "zero"]),
 )
 def test_equals_the_loop_written_reference(
     lanes: int,
@@ -65,11 +68,12 @@ def test_equals_the_loop_written_reference(
     offsets: set[int],
     n_step: int,
     crossing: str,
+    padding: str,
 ) -> None:
     spec = BatchSpec(tuple(offsets), FIELDS, n_step=n_step, crossing=crossing)  # type: ignore[arg-type]
     store, history = FrameStore(SPEC, window * lanes, lanes), History(lanes, seed, (1, longest))
     fill(store, history, calls)
-    compare_with_slow(store, history, spec, stack, window)
+    compare_with_slow(store, history, spec, stack, window, padding)
 
 
 @pytest.mark.parametrize("storage", ["disk", "device"])
@@ -138,8 +142,42 @@ def test_batch_larger_than_data_is_refused() -> None:
 
 
 def test_a_missing_field_is_refused_with_advice() -> None:
-    with pytest.raises(ValueError, match="needs 'mask', but the replay store provides only"):
+    with pytest.raises(UserError, match="needs 'mask', but the replay store provides only"):
         Sampler(FrameStore(SPEC, 10), BatchSpec((0,), frozenset({"image", "mask"})), 1, 1)
+
+
+def test_missing_actions_name_the_objectives_that_fit() -> None:
+    video = StoreSpec((1, 2, 2), None, rewards=False)
+    assert video.provides == {"image", "terminal", "is_last"}
+    spec = BatchSpec((0, 1), frozenset({"image", "action"}))
+    with pytest.raises(UserError, match=r"inverse needs 'action'.*or use an objective that fits: atc, vae"):
+        spec.check(video.provides, "film/", "objective=inverse", fitting=["atc", "vae"])
+    with pytest.raises(UserError, match="or use an objective that does without"):
+        spec.check(video.provides, "film/", "objective=inverse")
+    with pytest.raises(UserError, match=r"needs 'reward'.*record the data with its rewards"):
+        Sampler(FrameStore(video, 10), BatchSpec(n_step=2), 1, 1)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
+@pytest.mark.parametrize("storage", ["ram", "disk", "device"])
+def test_images_of_any_dtype_and_no_actions(dtype: str, storage: str, tmp_path: Path) -> None:
+    spec = StoreSpec((2, 3, 3), None, frame_dtype=dtype, rewards=False)
+    store = FrameStore(spec, 24, 2, storage=storage, path=tmp_path / "live")  # type: ignore[arg-type]
+    assert store.nbytes_per_row == 18 * np.dtype(dtype).itemsize + 1 + 4 + 4
+    frames = (255 * np.random.default_rng(0).random((12, 2, 2, 3, 3))).astype(dtype)
+    for t, new in enumerate(frames):
+        store.add([0, 1], new, None, None, [t == 0] * 2, [False] * 2, [t == 11] * 2)
+    state = store.save(tmp_path / "live")
+    again = FrameStore(spec, 24, 2, storage=storage, path=tmp_path / "live")  # type: ignore[arg-type]
+    again.load(tmp_path / "live", state)
+    sampler = Sampler(again, BatchSpec((0, 1)), 4, 2, stack_padding="zero")
+    image = sampler.cut(np.array([0, 1, 0, 1]), np.array([0, 0, 3, 10])).image(1)
+    assert image.dtype == getattr(torch, dtype)
+    wanted = [np.concatenate([frames[t, lane], frames[t + 1, lane]]) for lane, t in ((0, 0), (1, 0), (0, 3), (1, 10))]
+    np.testing.assert_array_equal(image.numpy(), np.stack(wanted))
+    assert not sampler.cut(np.array([0]), np.array([0])).image(0)[0, :2].any()
+    first, second = sampler.sample(), sampler.sample()
+    assert first.images[0].data_ptr() != second.images[0].data_ptr()
 
 
 def test_the_generator_state_continues_the_sequence() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,31 @@ def test_wrong_rows_are_refused() -> None:
         FrameStore(StoreSpec((1, 2, 2), ActionSpec(1)), capacity=2, lanes=2)
     with pytest.raises(ValueError, match="names are taken"):
         StoreSpec((1, 2, 2), ActionSpec(1), {"reward": (1,)})
+
+
+def test_a_store_takes_actions_and_rewards_exactly_if_it_keeps_them() -> None:
+    frame = np.zeros((1, 1, 2, 2), np.uint8)
+    flags = ([True], [False], [False])
+    with pytest.raises(ValueError, match="pass a value as actions"):
+        FrameStore(StoreSpec((1, 2, 2), ActionSpec(1)), 8).add([0], frame, None, [0], *flags)
+    with pytest.raises(ValueError, match="pass None as actions"):
+        FrameStore(StoreSpec((1, 2, 2), None), 8).add([0], frame, [[0]], [0], *flags)
+    with pytest.raises(ValueError, match="pass None as rewards"):
+        FrameStore(StoreSpec((1, 2, 2), None, rewards=False), 8).add([0], frame, None, [0], *flags)
+    with pytest.raises(ValueError, match="frames are uint8, float16, float32, not int16"):
+        StoreSpec((1, 2, 2), None, frame_dtype="int16")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        SPEC,
+        StoreSpec((1, 2, 2), ActionSpec(1, classes=7), frame_dtype="float16"),
+        StoreSpec((3, 4, 5), None, {"state": (2, 3)}, rewards=False),
+    ],
+)
+def test_a_spec_survives_json(spec: StoreSpec) -> None:
+    assert StoreSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
 
 def test_rows_outside_the_window_cannot_be_read() -> None:

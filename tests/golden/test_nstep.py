@@ -46,4 +46,3 @@ def test_nstep_samples(case: str) -> None:
     np.testing.assert_array_equal(batch.at("action", 1).numpy(), wanted["action"])
     np.testing.assert_array_equal(batch.at("obs", n).numpy(), wanted["next_obs"])
     assert batch.image(n)[:, 0, 0, 0].tolist() == ((index - 1 + n) % 256).tolist()
-

@@ -28,6 +28,14 @@ class Window:
     stack: int
 
 
+def too_few(wanted: int, able: int, rows: int) -> UserError:
+    """The error that a draw of ``wanted`` anchors ends in where ``able`` of the stored ``rows`` can be drawn."""
+    return UserError(
+        f"batch larger than data: {wanted} samples were asked for, but only {able} of {rows} stored rows can start "
+        "one; collect more steps first (num_seed_steps) or lower batch_size"
+    )
+
+
 class Anchors:
     """Draws anchors uniformly over all valid ones. The result depends only on the store's rows and the generator."""
 
@@ -60,8 +68,8 @@ class Anchors:
             self._listed_version = self.store.version
         return self._listed
 
-    def draw(self, generator: np.random.Generator) -> tuple[Index, Index]:
-        """(lanes, row numbers) of ``draws`` anchors, uniform with replacement.
+    def draw(self, generator: np.random.Generator, draws: int | None = None) -> tuple[Index, Index]:
+        """(lanes, row numbers) of ``draws`` anchors, uniform with replacement; None draws as many as always.
 
         Raises:
             UserError: fewer valid anchors than ``draws``. (Counted where data are scarce; a store that accepts more
@@ -69,8 +77,8 @@ class Anchors:
         """
         total = self.store.rows
         chosen: list[Index] = []
-        missing = self.draws
-        if total >= self.draws / LOWEST_ACCEPTANCE:
+        missing = wanted = self.draws if draws is None else draws
+        if total >= wanted / LOWEST_ACCEPTANCE:
             for _ in range(ROUNDS):
                 candidates = generator.integers(0, total, size=missing + missing // 8 + 8)
                 accepted = candidates[self.valid(*self.store.rings.locate(candidates))][:missing]
@@ -81,10 +89,7 @@ class Anchors:
                 if not missing:
                     return self.store.rings.locate(np.concatenate(chosen))
         anchors = self.all()
-        if len(anchors) < self.draws:
-            raise UserError(
-                f"batch larger than data: {self.draws} samples were asked for, but only {len(anchors)} of {total} "
-                "stored rows can start one; collect more steps first (num_seed_steps) or lower batch_size"
-            )
+        if len(anchors) < wanted:
+            raise too_few(wanted, len(anchors), total)
         chosen.append(anchors[generator.integers(0, len(anchors), size=missing)])
         return self.store.rings.locate(np.concatenate(chosen))

@@ -5,11 +5,14 @@ Shapes: B batch, T offsets, S frame stack, C colour channels, H W pixels, A acti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from visrep.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class BatchSpec:
         offsets: agent steps relative to the anchor, ascending; ``(0, 1)`` is a transition, ``range(50)`` a sequence.
         fields: names of the store's fields ("image", "action", "reward", "terminal", "state", "camera:2", ...).
             "action" and "reward" at offset t are those that *led to* row t.
-        views: independently augmented copies of every image.
+        views: independently augmented copies of every image. The augmentation makes them; a sampler cuts every image
+            once.
         n_step: 0 for none; n >= 1 adds the n-step return and discount from the anchor, and offset n to the window.
         image_offsets: the offsets at which images are cut; None for all of them. Cutting and augmenting an image costs
             far more than the rest of a row.
@@ -68,21 +72,28 @@ class BatchSpec:
             crossing="mask" if "mask" in (self.crossing, other.crossing) else "forbid",
         )
 
-    def check(self, provides: frozenset[str], source: str, who: str) -> None:
-        """Raise ValueError, saying what is missing and what to do, unless ``source`` provides every field.
+    @property
+    def needed(self) -> frozenset[str]:
+        """Fields that the source must provide: ``fields``, and what n-step returns are made of."""
+        return self.fields | ({"reward", "terminal"} if self.n_step else set())
+
+    def check(self, provides: frozenset[str], source: str, who: str, fitting: Sequence[str] = ()) -> None:
+        """Raise UserError, saying what is missing and what to do, unless ``source`` provides every field.
 
         Args:
             provides: field names that the store or source offers.
             source: its name, for the message.
             who: the method that asks, for the message.
+            fitting: names of the objectives that need no more than ``provides``, for the message.
         """
-        missing = sorted(self.fields - provides)
+        missing = sorted(self.needed - provides)
         if not missing:
             return
         advice = "choose an objective that needs only " + ", ".join(sorted(provides))
         if set(missing) <= {"action", "reward"}:
-            advice = "use an action-free objective, or record the data with its actions and rewards"
-        raise ValueError(
+            advice = f"record the data with its {' and '.join(f'{name}s' for name in missing)}, or use an objective "
+            advice += f"that fits: {', '.join(fitting)}" if fitting else "that does without"
+        raise UserError(
             f"{who} needs {', '.join(repr(m) for m in missing)}, but {source} provides only "
             f"{', '.join(sorted(provides))}: {advice}"
         )

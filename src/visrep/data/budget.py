@@ -8,10 +8,10 @@ from math import prod
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import psutil
 import torch
 
-from visrep.data.actions import ActionSpec
 from visrep.data.files import CHECKSUM
 from visrep.data.store import StoreSpec
 from visrep.errors import UserError
@@ -45,9 +45,7 @@ class Part:
 class Demand:
     """What decides the size of the experience; see ``memory_budget`` for the fields."""
 
-    frame_shape: tuple[int, int, int]
-    actions: ActionSpec
-    state_dim: int
+    spec: StoreSpec
     capacity: int
     slack: int
     lanes: int
@@ -61,15 +59,15 @@ class Demand:
     @property
     def row_bytes(self) -> int:
         """Bytes of one agent step, its checksum included."""
-        side: dict[str, tuple[int, ...]] = {"state": (self.state_dim,)} if self.state_dim else {}
-        return StoreSpec(self.frame_shape, self.actions, side).row_bytes + CHECKSUM.row_bytes
+        return self.spec.row_bytes + CHECKSUM.row_bytes
 
     def parts(self) -> list[Part]:
         """Every consumer of memory or disk."""
         window = -(-self.capacity // self.lanes)
         rows = self.lanes * window * self.phases
         disk_rows = self.lanes * (window + 2 * self.slack) * self.phases
-        batch = BATCH_COPIES * self.batch_size * self.offsets * self.frame_stack * prod(self.frame_shape)
+        frame = prod(self.spec.frame_shape) * np.dtype(self.spec.frame_dtype).itemsize
+        batch = BATCH_COPIES * self.batch_size * self.offsets * self.frame_stack * frame
         device: Place = "GPU" if self.storage == "device" and self.gpu else "RAM"
         parts = [Part(f"replay files, {disk_rows:,} rows with slack", "disk", disk_rows * self.row_bytes)]
         if self.storage != "disk":
@@ -127,8 +125,9 @@ class Budget:
             other = replace(self.demand, storage=storage)
             if storage != self.demand.storage and (storage != "device" or other.gpu) and self.fits(other):
                 found.append(f"storage={storage} needs {self._figures(other)}")
-        _, height, width = self.demand.frame_shape
-        small = replace(self.demand, frame_shape=(self.demand.frame_shape[0], SMALLER_IMAGE, SMALLER_IMAGE))
+        channels, height, width = self.demand.spec.frame_shape
+        smaller = replace(self.demand.spec, frame_shape=(channels, SMALLER_IMAGE, SMALLER_IMAGE))
+        small = replace(self.demand, spec=smaller)
         if min(height, width) > SMALLER_IMAGE and self.fits(small):
             found.append(f"image_size={SMALLER_IMAGE} needs {self._figures(small)}")
         capacity = self._largest_capacity()
@@ -173,9 +172,7 @@ def available_disk(folder: Path) -> int:
 
 def memory_budget(
     *,
-    frame_shape: tuple[int, int, int],
-    actions: ActionSpec,
-    state_dim: int,
+    spec: StoreSpec,
     capacity: int,
     slack: int,
     lanes: int,
@@ -189,9 +186,7 @@ def memory_budget(
     """Count the bytes of a run's experience and look at what the machine has.
 
     Args:
-        frame_shape: (C, H, W) of one frame.
-        actions: bytes of one action.
-        state_dim: float32 values of privileged state per row; 0 for none.
+        spec: what a row holds.
         capacity: rows of one store.
         slack: rows per lane between two saves, as the store takes it.
         lanes: parallel environments.
@@ -203,7 +198,7 @@ def memory_budget(
         phases: stores that exist at the same time.
     """
     gpu = torch.cuda.is_available()
-    rows = (frame_shape, actions, state_dim, capacity, slack, lanes, storage)
+    rows = (spec, capacity, slack, lanes, storage)
     demand = Demand(*rows, batch_size, frame_stack, offsets, phases, gpu)
     available: dict[Place, int] = {"RAM": available_ram(), "disk": available_disk(run_dir)}
     if gpu:

@@ -5,6 +5,7 @@ Shapes: N rows, D values of one row.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from math import prod
 
@@ -48,7 +49,10 @@ class Column:
         if device is None:
             # np.empty commits pages only when they are written, so an unfilled store costs little.
             self.host = np.empty((rows, width), spec.dtype) if memory is None else memory.reshape(rows, width)
-            self.values = torch.from_numpy(self.host)
+            with warnings.catch_warnings():
+                # A dataset's files are mapped read-only; torch cannot express that, and nothing writes to them.
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+                self.values = torch.from_numpy(self.host)
         else:
             dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
             self.values = torch.empty((rows, width), dtype=dtype, device=device)

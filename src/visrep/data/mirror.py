@@ -44,11 +44,19 @@ class Mirror:
         self._saved: Index | None = None  # row counts at the last save
         self._protected: Index | None = None  # row counts at the save before it
 
-    def attach(self, folder: Path) -> dict[str, NDArray[Any]]:
-        """Make or reopen the files and use them as the store's memory (storage "disk")."""
+    @property
+    def folder(self) -> Path | None:
+        """Where the files lie; None before they are made or opened."""
+        return None if self._files is None else self._files.folder
+
+    def attach(self, folder: Path, writable: bool) -> dict[str, NDArray[Any]]:
+        """Make or reopen the files and use them as the store's memory (storage "disk"); only reopen if not writable."""
         self._files = RowFiles(folder.resolve(), self.column_specs, self.rings.lanes, self.rings.ring)
-        self._files.create(reserve=True)
-        self._attached = self._files.maps("r+")
+        if writable:
+            self._files.create(reserve=True)
+        else:
+            self._files.check()
+        self._attached = self._files.maps("r+" if writable else "r")
         return self._attached
 
     def protect(self, lanes: Index, counts: Index) -> None:

@@ -2,14 +2,14 @@
 
 Row t holds (frame_t, the action that led to it, the reward that came with it, is_first, terminal, is_last). First
 rows have zero action and reward. A transition is two neighbouring rows of one episode. Time limits set is_last, not
-terminal.
+terminal. Stores of plain video keep no actions, or no rewards either.
 
 Shapes: n rows added at once, A action values, C colour channels, H W pixels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,8 +24,8 @@ from visrep.data.mirror import Mirror
 from visrep.data.ring import Rings
 
 FIRST, TERMINAL, LAST = 1, 2, 4
-FIXED_FIELDS = frozenset({"image", "action", "reward", "terminal"})
-RESERVED = FIXED_FIELDS | {"flags", "episode_step", "is_first", "is_last", "crc"}
+RESERVED = frozenset({"image", "action", "reward", "terminal", "flags", "episode_step", "is_first", "is_last", "crc"})
+FRAME_DTYPES = ("uint8", "float16", "float32")
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,36 @@ class StoreSpec:
 
     Attributes:
         frame_shape: (C, H, W) of one frame.
-        actions: continuous values or classes.
+        actions: continuous values or classes; None where nobody recorded them (video).
         side: further float32 channels by name with the shape of one row, e.g. ``{"state": (4,)}``.
         frame_dtype: NumPy name; "uint8" for pixels, "float16" or "float32" for latent images and vectors.
+        rewards: whether rows have a reward.
     """
 
     frame_shape: tuple[int, int, int]
-    actions: ActionSpec
+    actions: ActionSpec | None
     side: dict[str, tuple[int, ...]] = field(default_factory=dict)
     frame_dtype: str = "uint8"
+    rewards: bool = True
 
     def __post_init__(self) -> None:
         taken = sorted(set(self.side) & RESERVED)
         if taken:
             raise ValueError(f"side channels may not be called {', '.join(taken)}: these names are taken")
+        if self.frame_dtype not in FRAME_DTYPES:
+            raise ValueError(f"frames are {', '.join(FRAME_DTYPES)}, not {self.frame_dtype}")
 
     @property
     def provides(self) -> frozenset[str]:
         """Field names that a BatchSpec may ask for."""
-        return FIXED_FIELDS | frozenset(self.side)
+        return frozenset(column.name for column in self.columns()) - {"flags", "episode_step"} | {"terminal", "is_last"}
 
     def columns(self) -> list[ColumnSpec]:
         """The stored fields of a row, in the order in which checksums read them."""
         return [
             ColumnSpec("image", self.frame_shape, self.frame_dtype),
-            ColumnSpec("action", (self.actions.dim,), self.actions.dtype),
-            ColumnSpec("reward", (1,), "float32"),
+            *([ColumnSpec("action", (self.actions.dim,), self.actions.dtype)] if self.actions else []),
+            *([ColumnSpec("reward", (1,), "float32")] if self.rewards else []),
             ColumnSpec("flags", (1,), "uint8"),
             ColumnSpec("episode_step", (1,), "int32"),
             *(ColumnSpec(name, tuple(shape), "float32") for name, shape in sorted(self.side.items())),
@@ -69,6 +73,24 @@ class StoreSpec:
     def row_bytes(self) -> int:
         """Bytes of one row in memory."""
         return sum(column.row_bytes for column in self.columns())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, as the manifest of a dataset holds them."""
+        actions = asdict(self.actions) if self.actions else None
+        side = {name: list(shape) for name, shape in self.side.items()}
+        return {**asdict(self), "frame_shape": list(self.frame_shape), "actions": actions, "side": side}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StoreSpec:
+        """The spec that ``to_dict`` described."""
+        channels, height, width = values["frame_shape"]
+        return cls(
+            frame_shape=(channels, height, width),
+            actions=ActionSpec(**values["actions"]) if values["actions"] else None,
+            side={name: tuple(shape) for name, shape in values["side"].items()},
+            frame_dtype=values["frame_dtype"],
+            rewards=values["rewards"],
+        )
 
 
 class FrameStore:
@@ -88,6 +110,7 @@ class FrameStore:
         storage: Literal["ram", "disk", "device"] = "ram",
         path: Path | None = None,
         device: str | torch.device = "cpu",
+        read_only: bool = False,
     ) -> None:
         """Allocate an empty store.
 
@@ -100,6 +123,7 @@ class FrameStore:
             storage: where rows live.
             path: folder of the memory-mapped files; needed for "disk" only. Files of another layout are refused.
             device: torch device of the rows; used by "device" only.
+            read_only: rows come from ``load`` alone; nothing is added, and no file is written.
         """
         if storage == "disk" and path is None:
             raise ValueError("storage=disk needs a folder: pass path=")
@@ -107,11 +131,12 @@ class FrameStore:
         self.capacity = capacity
         self.lanes = lanes
         self.storage = storage
+        self.read_only = read_only
         window = -(-capacity // max(lanes, 1))
         self.mirror = Mirror(spec.columns(), lanes, window, slack)
         self.rings = Rings(lanes, window, self.mirror.rings.ring if storage == "disk" else window)
         self.device = torch.device(device) if storage == "device" else torch.device("cpu")
-        memory = self.mirror.attach(path) if storage == "disk" and path is not None else {}
+        memory = self.mirror.attach(path, not read_only) if storage == "disk" and path is not None else {}
         positions = lanes * self.rings.ring
         self.columns = {
             column.name: Column(column, positions, self._column_device(column.name), memory.get(column.name))
@@ -119,6 +144,7 @@ class FrameStore:
         }
         self.transitions = 0
         self.version = 0  # grows with every change; caches compare it
+        self.loads = 0  # grows when all rows are replaced at once, so that what is kept per row is stale
         self._ended = np.ones(lanes, bool)  # the next row of this lane must be a first row
 
     def _column_device(self, name: str) -> torch.device | None:
@@ -151,8 +177,8 @@ class FrameStore:
         self,
         lanes: ArrayLike,
         frames: NDArray[Any],
-        actions: ArrayLike,
-        rewards: ArrayLike,
+        actions: ArrayLike | None,
+        rewards: ArrayLike | None,
         is_first: ArrayLike,
         terminal: ArrayLike,
         is_last: ArrayLike,
@@ -163,8 +189,8 @@ class FrameStore:
         Args:
             lanes: distinct lane numbers, [n].
             frames: [n, C, H, W] of the spec's frame dtype.
-            actions: [n, A]; zero in first rows.
-            rewards: [n]; zero in first rows.
+            actions: [n, A]; zero in first rows. None in a store without actions.
+            rewards: [n]; zero in first rows. None in a store without rewards.
             is_first: [n]; the row begins an episode. It may cut an episode whose last row never came (a crash).
             terminal: [n]; the episode's true end, no bootstrapping beyond it.
             is_last: [n]; the episode ends here, by a terminal or a time limit.
@@ -172,9 +198,8 @@ class FrameStore:
         """
         lane = np.atleast_1d(np.asarray(lanes, np.int64))
         first, term, last = (np.atleast_1d(np.asarray(flag, bool)) for flag in (is_first, terminal, is_last))
-        action = np.asarray(actions, self.spec.actions.dtype).reshape(len(lane), self.spec.actions.dim)
-        reward = np.asarray(rewards, np.float32).reshape(len(lane))
-        self._check(lane, frames, action, reward, first, side or {})
+        led = self._led_to(len(lane), actions, rewards)
+        self._check(lane, frames, led, first, side or {})
         counts = self.rings.counts[lane]
         self.mirror.protect(lane, counts)
         previous = self.episode_steps[self.rings.positions(lane, counts - 1)]
@@ -183,8 +208,7 @@ class FrameStore:
         behind = self.episode_steps[self.rings.positions(lane, counts - self.rings.window + 1)]
         values: dict[str, NDArray[Any]] = {
             "image": frames,
-            "action": action,
-            "reward": reward,
+            **led,
             "flags": (first * FIRST | term * TERMINAL | last * LAST).astype(np.uint8),
             "episode_step": episode_step,
             **(side or {}),
@@ -198,26 +222,40 @@ class FrameStore:
         self.transitions += int((~first).sum()) - int((dropped & (behind > 0)).sum())
         self.version += 1
 
+    def _led_to(self, count: int, actions: ArrayLike | None, rewards: ArrayLike | None) -> dict[str, NDArray[Any]]:
+        """What led to the new rows, of those that this store keeps: action [n, A] and reward [n]."""
+        given = {"action": actions, "reward": rewards}
+        wrong = [name for name, value in given.items() if (value is not None) != (name in self.columns)]
+        if wrong:
+            must = "a value" if wrong[0] in self.columns else "None"
+            raise ValueError(f"this store keeps {', '.join(sorted(self.spec.provides))}: pass {must} as {wrong[0]}s")
+        led: dict[str, NDArray[Any]] = {}
+        if self.spec.actions is not None:
+            led["action"] = np.asarray(actions, self.spec.actions.dtype).reshape(count, self.spec.actions.dim)
+        if self.spec.rewards:
+            led["reward"] = np.asarray(rewards, np.float32).reshape(count)
+        return led
+
     def _check(
         self,
         lane: Index,
         frames: NDArray[Any],
-        action: NDArray[np.generic],
-        reward: NDArray[np.float32],
+        led: dict[str, NDArray[Any]],
         first: NDArray[np.bool_],
         side: dict[str, NDArray[np.floating]],
     ) -> None:
+        if self.read_only:
+            raise ValueError("this store is read-only: it was opened from a dataset")
         if frames.shape != (len(lane), *self.spec.frame_shape) or frames.dtype != np.dtype(self.spec.frame_dtype):
             shape = ", ".join(map(str, (len(lane), *self.spec.frame_shape)))
             raise ValueError(
-                f"the store takes {self.spec.frame_dtype} frames [{shape}], "
-                f"got {frames.dtype} {list(frames.shape)}"
+                f"the store takes {self.spec.frame_dtype} frames [{shape}], got {frames.dtype} {list(frames.shape)}"
             )
         if len(np.unique(lane)) != len(lane) or lane.min() < 0 or lane.max() >= self.lanes:
             raise ValueError(f"lanes must be distinct and below {self.lanes}, got {lane.tolist()}")
         if (self._ended[lane] & ~first).any():
             raise ValueError("a lane's first row, and the row after is_last, must be a first row (is_first=True)")
-        if action[first].any() or reward[first].any():
+        if any(values[first].any() for values in led.values()):
             raise ValueError("first rows have no action and no reward: pass zeros")
         if set(side) != set(self.spec.side):
             raise ValueError(f"side channels are {sorted(self.spec.side)}, got {sorted(side)}")
@@ -229,10 +267,11 @@ class FrameStore:
             name: a field of the spec ("image", "action", "reward", "terminal", side channels), or "is_first",
                 "is_last".
             positions: int64 of any shape [...] on the store's device.
-            out: for "image" only: contiguous uint8 [..., C, H, W] to write into.
+            out: for "image" only: contiguous [..., C, H, W] of the frame dtype to write into.
 
         Returns:
-            [..., *row shape]: image uint8 [..., C, H, W], reward float32 [..., 1], terminal bool [..., 1], ...
+            [..., *row shape]: image of the frame dtype [..., C, H, W], reward float32 [..., 1], terminal bool
+            [..., 1], ...
         """
         flag = {"is_first": FIRST, "terminal": TERMINAL, "is_last": LAST}.get(name)
         column = self.columns["flags" if flag else name]
@@ -261,11 +300,17 @@ class FrameStore:
         Raises:
             UserError: no space or no permission; the state saved last can still be loaded.
         """
+        if self.read_only:
+            raise ValueError("this store is read-only: it was opened from a dataset")
         return self.mirror.save(folder, self.rings, self.columns)
 
     def export(self, folder: Path) -> dict[str, Any]:
-        """Write a copy of all readable rows to ``folder``; returns the state that a store without slack can load."""
-        copy = Mirror(self.spec.columns(), self.lanes, self.rings.window, slack=0)
+        """Write a copy of all readable rows to ``folder``, without room for more.
+
+        Returns:
+            The state that a store of ``capacity=lanes * state["window"]`` without slack loads.
+        """
+        copy = Mirror(self.spec.columns(), self.lanes, max(2, int(self.rings.sizes.max())), slack=0)
         return copy.save(folder, self.rings, self.columns)
 
     def load(self, folder: Path, state: dict[str, Any]) -> None:
@@ -285,3 +330,4 @@ class FrameStore:
         if len(started):
             self._ended[started] = self.read("is_last", started, self.rings.counts[started] - 1)[:, 0]
         self.version += 1
+        self.loads += 1
