@@ -1,12 +1,52 @@
-"""Random shift: the image moves by a few whole pixels and its border is repeated (DrQ, DrQ-v2, Proto-RL).
+"""Random shift: the image moves by a few whole pixels and its border is repeated (DrQ, DrQ-v2, Proto-RL, ATC).
 
 Shapes: N images, C channels (all stacked frames), H W pixels.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Generator, Tensor
+
+from visrep.augment.contract import Domain, Draws, Operator, draw_selection, register_operator
+from visrep.augment.rectangle import cut
+
+
+@register_operator("shift")
+@dataclass(frozen=True)
+class Shift(Operator):
+    """Move by up to ``pad`` whole pixels per axis, the border repeated; ``p`` is the share of samples that move."""
+
+    pad: int = 4
+    p: float = 1.0
+
+    domain: ClassVar[tuple[Domain, ...]] = ("images", "latents")
+
+    def __post_init__(self) -> None:
+        self.check_probability(self.p)
+        if self.pad < 1:
+            raise self.refuse('pad is the largest shift in pixels, at least 1; write "none" for no augmentation')
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Same size; the shift must leave something of the image."""
+        if self.pad >= min(height, width):
+            raise self.refuse(f"pad must be smaller than the images, which are {height}x{width}")
+        return height, width
+
+    def draw(self, count: int, size: tuple[int, int], generator: Generator | None, device: torch.device) -> Draws:
+        """``shift`` int64 [N, 2], (x, y) in 0..2·pad, where pad means none; ``selection`` [N] where p < 1."""
+        shift = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator, device=device)
+        return {"shift": shift} | draw_selection(self.p, count, generator, device)
+
+    def apply(self, images: Tensor, draws: Draws) -> Tensor:
+        """[N, C, H, W] to the same."""
+        offset = draws["shift"] - self.pad
+        if "selection" in draws:
+            offset = offset * (draws["selection"] <= self.p)[:, None]
+        return cut(images, offset[:, 1], offset[:, 0], (images.shape[-2], images.shape[-1]))
 
 
 def random_shift(
@@ -26,34 +66,7 @@ def random_shift(
     Returns:
         Same shape and dtype.
     """
+    operator = Shift(pad)
     if shift is None:
-        shift = torch.randint(0, 2 * pad + 1, (images.shape[0], 2), generator=generator, device=images.device)
-    offset = shift - pad
-    if images.device.type == "cpu" and images.dtype != torch.bfloat16 and not images.requires_grad:
-        return _shift_by_copying(images, offset)
-    return _shift_by_gathering(images, offset)
-
-
-def _shift_by_gathering(images: Tensor, offset: Tensor) -> Tensor:
-    """One gather over clamped pixel indices; what a GPU does best."""
-    height, width = images.shape[-2:]
-    columns = (torch.arange(width, device=images.device) + offset[:, :1]).clamp_(0, width - 1)  # [N, W]
-    rows = (torch.arange(height, device=images.device) + offset[:, 1:]).clamp_(0, height - 1)  # [N, H]
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)  # [N, H*W]
-    flat = images.flatten(2)
-    return flat.gather(2, pixels[:, None].expand_as(flat)).view(images.shape)
-
-
-def _shift_by_copying(images: Tensor, offset: Tensor) -> Tensor:
-    """One rectangle per image, then its repeated borders; on a CPU several times faster than gathering."""
-    height, width = images.shape[-2:]
-    shifted = torch.empty_like(images, memory_format=torch.contiguous_format)
-    for source, out, (right, down) in zip(images.numpy(), shifted.numpy(), offset.tolist(), strict=True):
-        top, bottom = max(0, -down), height - max(0, down)
-        left, end = max(0, -right), width - max(0, right)
-        out[:, top:bottom, left:end] = source[:, top + down : bottom + down, left + right : end + right]
-        out[:, top:bottom, :left] = out[:, top:bottom, left : left + 1]
-        out[:, top:bottom, end:] = out[:, top:bottom, end - 1 : end]
-        out[:, :top] = out[:, top : top + 1]
-        out[:, bottom:] = out[:, bottom - 1 : bottom]
-    return shifted
+        return operator(images, generator)
+    return operator.apply(images, {"shift": shift})

@@ -1,6 +1,24 @@
 """Encoders: images in, features out. Importing the package registers every encoder in it."""
 
-from visrep.encoders import conv
-from visrep.encoders.contract import ENCODERS, Encoder, InputContract, build_encoder, register_encoder
+from visrep.encoders import conv, given
+from visrep.encoders.contract import (
+    ENCODERS,
+    Encoder,
+    InputContract,
+    build_encoder,
+    encoder_class,
+    encoder_config,
+    register_encoder,
+)
 
-__all__ = ["ENCODERS", "Encoder", "InputContract", "build_encoder", "conv", "register_encoder"]
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "InputContract",
+    "build_encoder",
+    "conv",
+    "encoder_class",
+    "encoder_config",
+    "given",
+    "register_encoder",
+]

@@ -1,6 +1,6 @@
 """Images in, features out: the contract that every encoder keeps, and the registry that finds it by kind.
 
-Shapes: B batch, S frame stack, C colour channels, H W pixels, D features.
+Shapes: B batch, S frame stack, C channels per frame, H W pixels, F H' W' latent image, D = F·H'·W' features.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
+from visrep.errors import UserError, suggestion
+
 
 @dataclass(frozen=True)
 class InputContract:
-    """What an encoder accepts: uint8 or float images in 0..255, channel-first, frames stacked oldest first.
+    """What an encoder accepts, channel-first, frames stacked oldest first.
+
+    Images are uint8 or float in ``low``..``high``. Without bounds the values are floats of any size: observations that
+    are vectors (1x1 pixels, as many channels as numbers) or latent images that another encoder made.
 
     Attributes:
         height: pixels.
         width: pixels.
-        channels: colour channels per frame.
+        channels: channels per frame; 3 for colour.
         stack: frames per observation.
+        low: smallest value, or None.
+        high: largest value, or None.
     """
 
     height: int
@@ -28,8 +35,8 @@ class InputContract:
     channels: int = 3
     stack: int = 3
     layout: str = "CHW"
-    low: float = 0.0
-    high: float = 255.0
+    low: float | None = 0.0
+    high: float | None = 255.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -37,13 +44,17 @@ class InputContract:
         return (self.stack * self.channels, self.height, self.width)
 
     def check(self, images: Tensor) -> None:
-        """Raise ValueError naming the contract unless ``images`` is [B, S*C, H, W]."""
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
-            raise ValueError(
-                f"this encoder takes images [batch, {', '.join(map(str, self.shape))}] ({self.stack} frames of "
-                f"{self.channels} channels, {self.height}x{self.width}, uint8 or float in "
-                f"{self.low:g}..{self.high:g}, oldest frame first); got {list(images.shape)}"
-            )
+        """Raise ValueError naming the contract unless ``images`` is [B, S*C, H, W] of a type that fits."""
+        fits = images.ndim == 4 and tuple(images.shape[1:]) == self.shape
+        unbounded = self.low is None or self.high is None
+        if fits and (images.is_floating_point() or not unbounded):
+            return
+        values = "floats of any size" if unbounded else f"uint8 or float in {self.low:g}..{self.high:g}"
+        raise ValueError(
+            f"this encoder takes images [batch, {', '.join(map(str, self.shape))}] ({self.stack} frames of "
+            f"{self.channels} channels, {self.height}x{self.width}, {values}, oldest frame first); "
+            f"got {list(images.shape)} of {str(images.dtype).removeprefix('torch.')}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as the encoder file's metadata holds them."""
@@ -51,22 +62,33 @@ class InputContract:
 
 
 class Encoder(nn.Module):
-    """Base of every encoder. A subclass sets ``feature_dim`` and implements ``features``.
+    """Base of every encoder. A subclass sets ``latent_shape`` and ``feature_dim`` and implements ``latents``.
 
     The encoder scales its own input, so callers always hand over 0..255 (uint8 or float).
+
+    Attributes:
+        settings: the names of the constructor arguments besides the input contract that a run may set.
+        latent_shape: (F, H', W') of the latent image; (D, 1, 1) where there is no map.
+        feature_dim: D = F·H'·W'.
     """
 
     kind: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]] = ()
     contract: InputContract
+    latent_shape: tuple[int, int, int]
     feature_dim: int
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments besides the input contract, as JSON values."""
+        return {name: getattr(self, name) for name in self.settings}
+
+    def latents(self, images: Tensor) -> Tensor:
+        """[B, S*C, H, W] in 0..255 (uint8 or float) to [B, F, H', W'], in any memory format; shape already checked."""
         raise NotImplementedError
 
     def features(self, images: Tensor) -> Tensor:
-        """[B, S*C, H, W] in 0..255 (uint8 or float) to [B, D]; shape already checked."""
-        raise NotImplementedError
+        """The latents, flattened in (F, H', W') order: [B, S*C, H, W] to [B, D]; shape already checked."""
+        return self.latents(images).flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Check the shape against the contract, then encode: [B, S*C, H, W] to [B, D]."""
@@ -91,8 +113,27 @@ def register_encoder(kind: str) -> Callable[[E_], E_]:
     return add
 
 
-def build_encoder(kind: str, contract: InputContract, **config: Any) -> Encoder:
-    """Make an encoder by its registered kind."""
+def encoder_class(kind: str) -> type[Encoder]:
+    """The encoder of a registered kind.
+
+    Raises:
+        UserError: no encoder has that kind.
+    """
     if kind not in ENCODERS:
-        raise ValueError(f"unknown encoder kind {kind!r}; known: {', '.join(sorted(ENCODERS))}")
-    return ENCODERS[kind](contract, **config)
+        raise UserError(f"unknown encoder kind {kind!r}: {suggestion(kind, ENCODERS)}")
+    return ENCODERS[kind]
+
+
+def encoder_config(kind: str, **offered: Any) -> dict[str, Any]:
+    """Of what a run offers (``channels``, ``offset``, ``init``), those that ``kind`` takes; None is left out."""
+    takes = encoder_class(kind).settings
+    return {name: value for name, value in offered.items() if name in takes and value is not None}
+
+
+def build_encoder(kind: str, contract: InputContract, **config: Any) -> Encoder:
+    """Make an encoder by its registered kind.
+
+    Raises:
+        UserError: no encoder has that kind, or it cannot take images of that size.
+    """
+    return encoder_class(kind)(contract, **config)

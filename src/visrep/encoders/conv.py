@@ -1,75 +1,56 @@
-"""The four-layer convolutional encoder of Proto-RL and DrQ-v2.
+"""The convolutional encoders of Proto-RL, DrQ-v2 and ATC: tables of layers on top of ``ConvStack``.
 
-Shapes: B batch, S frame stack, C colour channels, H W pixels, F filters, D features.
+Shapes: B batch, F H' W' latent image.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from torch import Tensor
 
-import torch
-from torch import Tensor, nn
-
-from visrep.encoders.contract import Encoder, InputContract, register_encoder
-from visrep.initialisation import orthogonal_init
+from visrep.encoders.contract import register_encoder
+from visrep.encoders.stack import ConvStack, Layer
 
 
 @register_encoder("proto")
-class ConvEncoder(Encoder):
-    """Conv(S*C→F, 3x3, stride 2), then three Conv(F→F, 3x3), each with ReLU, flattened; 39,200 features at 84x84.
+class ConvEncoder(ConvStack):
+    """Four 3x3 convolutions with strides 2, 1, 1, 1: 32x35x35 = 39,200 features at 84x84.
 
-    Args:
-        contract: what the images look like.
-        channels: filters F of every layer.
-        offset: subtracted after the division by 255. Proto-RL uses 0, DrQ-v2 and URLB 0.5.
+    Of SAC-AE, CURL, RAD, DrQ, DrQ-v2 and Proto-RL.
     """
 
-    def __init__(self, contract: InputContract, channels: int = 32, offset: float = 0.0) -> None:
-        super().__init__()
-        self.contract = contract
-        self.channels = channels
-        self.offset = offset
-        # One stride-2 and three stride-1 layers of 3x3 without padding.
-        height, width = ((size - 3) // 2 + 1 - 6 for size in (contract.height, contract.width))
-        if height < 1 or width < 1:
-            raise ValueError(
-                f"the 'proto' encoder needs images of at least 15x15 pixels, got {contract.height}x{contract.width}: "
-                "raise image_size"
-            )
-        self.feature_dim = channels * height * width
-        layers: list[nn.Module] = [nn.Conv2d(contract.shape[0], channels, 3, stride=2), nn.ReLU(inplace=True)]
-        for _ in range(3):
-            layers += [nn.Conv2d(channels, channels, 3), nn.ReLU(inplace=True)]
-        self.convs = nn.Sequential(*layers)
-        orthogonal_init(self)
-
-    def config(self) -> dict[str, Any]:
-        """Constructor arguments besides the input contract."""
-        return {"channels": self.channels, "offset": self.offset}
-
-    def features(self, images: Tensor) -> Tensor:
-        """[B, S*C, H, W] in 0..255 (uint8 or float) to [B, D], flattened in (F, H, W) order in any memory format."""
-        features: Tensor = self.convs(self._scaled(images))
-        if features.requires_grad and not torch.compiler.is_compiling():
-            # Flattening turns the gradient to (F, H, W) order, in which the layers below are several times slower.
-            features.register_hook(_channels_last)
-        return features.flatten(1)
-
-    def _scaled(self, images: Tensor) -> Tensor:
-        """To 0..1 minus the offset, in the dtype that the first convolution will compute in."""
-        device = images.device.type
-        dtype = next(self.parameters()).dtype
-        if images.dtype == torch.uint8:
-            # Whole numbers up to 255, and the same less 127.5, are exact in bfloat16, so that only the division rounds:
-            # no worse than casting afterwards, at half the memory traffic.
-            if torch.is_autocast_enabled(device):
-                dtype = torch.get_autocast_dtype(device)
-            images = _channels_last(images)  # turning bytes, then casting, is twice as fast as both at once
-        scaled = images.to(dtype, memory_format=torch.channels_last, copy=True)
-        if self.offset:
-            scaled -= 255.0 * self.offset
-        return scaled.div_(255.0)
+    table = (Layer(1, 3, 2), Layer(1, 3, 1), Layer(1, 3, 1), Layer(1, 3, 1))
+    default_init = "orthogonal"
 
 
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)
+@register_encoder("atc")
+class ATCEncoder(ConvStack):
+    """Four 3x3 convolutions with strides 2, 2, 2, 1: 32x7x7 = 1,568 features at 84x84. ATC's in DeepMind Control."""
+
+    table = (Layer(1, 3, 2), Layer(1, 3, 2), Layer(1, 3, 2), Layer(1, 3, 1))
+    default_init = "torch"
+
+
+@register_encoder("atari")
+class AtariEncoder(ConvStack):
+    """32@8x8 stride 4, 64@4x4 stride 2, 64@3x3: 64x7x7 = 3,136 features at 84x84 (Mnih et al. 2015; ATC in Atari)."""
+
+    table = (Layer(1, 8, 4), Layer(2, 4, 2), Layer(2, 3, 1))
+    default_init = "kaiming"
+
+
+@register_encoder("dmlab")
+class DMLabEncoder(ConvStack):
+    """32@8x8 stride 4, 64@4x4 stride 2, two 64@3x3 with skips: 64x7x10 = 4,480 features at 72x96. ATC's in DMLab."""
+
+    table = (Layer(1, 8, 4), Layer(2, 4, 2), Layer(2, 3, 1, 1), Layer(2, 3, 1, 1))
+    default_init = "kaiming"
+
+    def latents(self, images: Tensor) -> Tensor:
+        """a₂ = ReLU(conv₂), u₃ = conv₃(a₂) + a₂, u₄ = conv₄(ReLU(u₃)) + u₃, then ReLU(u₄): [B, F, H', W'].
+
+        The second skip adds u₃ as it was before its ReLU, as ATC's source does.
+        """
+        a2 = self.convs[:4](self._scaled(images))
+        u3 = self.convs[4](a2) + a2
+        u4: Tensor = self.convs[6](u3.relu()) + u3
+        return u4.relu_()
