@@ -1,5 +1,6 @@
 """What every registered objective must do; a new file in visrep/objectives is covered without an edit here."""
 
+import math
 from typing import Any
 
 import pytest
@@ -9,11 +10,17 @@ from torch import Tensor
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders import InputContract, build_encoder
+from visrep.errors import UserError
 from visrep.objectives import OBJECTIVES, Novelty, Objective, Transition
+from visrep.objectives.contract import UsesProjection
+from visrep.objectives.fitting import needs_of
 
-BATCH, ACTION_DIM = 16, 3
+BATCH = 16
+CONTINUOUS, DISCRETE = ActionSpec(3), ActionSpec(1, classes=4)
 NAMES = sorted(OBJECTIVES.classes)
 NOVEL = [name for name in NAMES if issubclass(OBJECTIVES.classes[name], Novelty)]
+PROJECTED = [name for name in NAMES if issubclass(OBJECTIVES.classes[name], UsesProjection)]
+MASKED = [name for name in NAMES if needs_of(name).crossing == "mask"]
 # Smaller networks where a method has these keys; everything else stays at its default.
 SMALL = {
     "icm_hidden_dim": 16,
@@ -25,46 +32,89 @@ SMALL = {
     "pred_dim": 16,
     "num_protos": 8,
     "queue_size": 32,
+    "atc_code_dim": 8,
+    "atc_hidden_dim": 16,
+    "curl_feature_dim": 8,
+    "vae_dim": 8,
+    "vae_hidden_dim": 16,
+    "sac_ae_dim": 8,
+    "decoder_channels": 8,
+    "inverse_hidden_dim": 16,
 }
+# What `fake_batch` can fill in besides images and actions.
+FIELDS = {"image", "action", "reward", "terminal"}
 
 
-def make(name: str, seed: int = 0, size: int = 24, stack: int = 3) -> Any:
+def make(name: str, seed: int = 0, size: int = 24, stack: int = 3, actions: ActionSpec = CONTINUOUS) -> Any:
     torch.manual_seed(seed)
     encoder = build_encoder("proto", InputContract(size, size, stack=stack), channels=4)
     cls = OBJECTIVES.classes[name]
     config = cls.Config(**{key: value for key, value in SMALL.items() if key in cls.Config.model_fields})
-    return OBJECTIVES.build(name, encoder, ActionSpec(ACTION_DIM), config)
+    return OBJECTIVES.build(name, encoder, actions, config)
 
 
-def fake_batch(spec: BatchSpec, shape: tuple[int, int, int], seed: int = 0) -> Batch:
+def fake_actions(actions: ActionSpec, times: int, generator: torch.Generator) -> Tensor:
+    if actions.discrete:
+        return torch.randint(0, actions.classes, (BATCH, times, 1), generator=generator)
+    return torch.rand(BATCH, times, actions.dim, generator=generator) * 2 - 1
+
+
+def fake_images(times: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Dark pictures of 4x4 patches, some of them bright: what they have in common is soon learned, what differs too."""
+    channels, height, width = shape
+    bright = torch.rand(BATCH, times, channels, 4, 4, generator=generator) > 0.85
+    patches = bright.repeat_interleave(height // 4, dim=-2).repeat_interleave(width // 4, dim=-1)
+    noise = torch.randint(0, 32, patches.shape, dtype=torch.uint8, generator=generator)
+    return patches.to(torch.uint8) * 200 + noise
+
+
+def fake_batch(spec: BatchSpec, shape: tuple[int, int, int], seed: int = 0, actions: ActionSpec = CONTINUOUS) -> Batch:
+    """Random rows as a sampler would cut them, every view of an image another one; the first rows lose their ends."""
     generator = torch.Generator().manual_seed(seed)
+    unknown = spec.fields - FIELDS
+    assert not unknown, f"this test cannot make the fields {sorted(unknown)}: teach fake_batch"
     times = len(spec.offsets)
+    valid = torch.ones(BATCH, times, dtype=torch.bool)
+    if spec.crossing == "mask":
+        # Row r < T ends after r + 1 of its window's observations; the others are whole.
+        ends = torch.arange(1, times)[:BATCH]
+        valid[: len(ends)] = torch.arange(times) < ends[:, None]
     given = {
-        "action": torch.rand(BATCH, times, ACTION_DIM, generator=generator) * 2 - 1,
+        "action": fake_actions(actions, times, generator),
         "reward": torch.rand(BATCH, times, 1, generator=generator),
         "terminal": torch.zeros(BATCH, times, 1),
     }
-    unknown = spec.fields - given.keys() - {"image"}
-    assert not unknown, f"this test cannot make the fields {sorted(unknown)}: teach fake_batch"
+    images_at = spec.images_at
     return Batch(
-        images=[
-            torch.randint(0, 256, (BATCH, times, *shape), dtype=torch.uint8, generator=generator)
-            for _ in range(spec.views)
-        ],
+        images=[fake_images(len(images_at), shape, generator) for _ in range(spec.views)],
         offsets=spec.offsets,
-        valid=torch.ones(BATCH, times, dtype=torch.bool),
+        valid=valid,
         fields={name: value for name, value in given.items() if name in spec.fields},
+        image_offsets=images_at,
     )
 
 
 def batch_for(objective: Objective, seed: int = 0) -> Batch:
-    return fake_batch(objective.needs(), objective.encoder.contract.shape, seed)
+    return fake_batch(objective.needs(), objective.encoder.contract.shape, seed, objective.actions)
 
 
 def transition_for(objective: Objective, seed: int = 5) -> Transition:
-    pair = fake_batch(BatchSpec((0, 1), frozenset({"image", "action"})), objective.encoder.contract.shape, seed)
+    spec = BatchSpec((0, 1), frozenset({"image", "action"}))
+    pair = fake_batch(spec, objective.encoder.contract.shape, seed, objective.actions)
+    action = objective.actions.encode(pair.at("action", 1))
     with torch.no_grad():
-        return Transition(objective.encoder(pair.image(0)), pair.at("action", 1), objective.encoder(pair.image(1)))
+        return Transition(objective.encoder(pair.image(0)), action, objective.encoder(pair.image(1)))
+
+
+def loss_on(objective: Objective, batch: Batch) -> Tensor:
+    """Under one draw of whatever noise a method takes from torch's global generator."""
+    torch.manual_seed(7)
+    total: Tensor = objective(batch).total
+    return total
+
+
+def loss_of(objective: Objective) -> Tensor:
+    return loss_on(objective, batch_for(objective))
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -77,23 +127,34 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
         assert torch.equal(a[name], b[name]), f"{name} changed"
 
 
-def train(objective: Objective, updates: int) -> list[float]:
-    parameters = [p for p in [*objective.encoder.parameters(), *objective.parameters()] if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3)
+def train(objective: Objective, updates: int, lr: float = 1e-3) -> list[float]:
+    groups = objective.parameter_groups(train_encoder=True)
+    optimizers = [torch.optim.Adam(group.parameters, lr=lr, weight_decay=group.weight_decay) for group in groups]
     losses = []
     for _ in range(updates):
         loss = objective(batch_for(objective)).total
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         objective.after_update()
         losses.append(float(loss.detach()))
     return losses
 
 
 def test_the_shipped_methods_are_registered() -> None:
-    assert {"apt", "disagreement", "icm", "proto", "rnd"} <= set(NAMES)
+    assert {"ac", "atc", "ats", "curl", "inverse", "sac_ae", "vae", "vae_t"} <= set(NAMES)
     assert {"apt", "disagreement", "icm", "proto", "rnd"} <= set(NOVEL)
+    assert {"curl", "sac_ae"} <= set(PROJECTED)
+    assert {"ac", "atc", "ats", "inverse", "vae_t"} <= set(MASKED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_attributes(name: str) -> None:
+    cls = OBJECTIVES.classes[name]
+    assert cls.turn in ("before policy", "after policy")
+    assert isinstance(cls.augmented, bool) and isinstance(cls.trains_encoder, bool)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -118,11 +179,115 @@ def test_loss_reaches_encoder_and_heads(name: str, size: int, stack: int) -> Non
         assert part.shape == () and not part.requires_grad and part.isfinite(), key
     assert not any(output.requires_grad for output in loss.outputs.values())
     loss.total.backward()
+    assert_finite_gradients(objective)
+    moved = [p.grad is not None and bool(p.grad.any()) for p in objective.encoder.parameters()]
+    assert all(moved) if objective.trains_encoder else not any(moved)
+
+
+def assert_finite_gradients(objective: Objective) -> None:
+    """Whatever is trained has a gradient; targets have none."""
     for key, parameter in objective.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, key
         assert parameter.grad is None or parameter.grad.isfinite().all(), key
-    moved = [p.grad is not None and bool(p.grad.any()) for p in objective.encoder.parameters()]
-    assert all(moved) if objective.trains_encoder else not any(moved)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_discrete_actions(name: str) -> None:
+    objective = make(name, actions=DISCRETE)
+    loss = objective(batch_for(objective))
+    assert loss.total.isfinite()
+    loss.total.backward()
+    assert_finite_gradients(objective)
+    losses = train(objective, 2)
+    assert all(math.isfinite(value) for value in losses)
+
+
+@pytest.mark.parametrize("actions", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_valid_row_gives_no_nan(name: str, actions: ActionSpec) -> None:
+    """A method that takes masked windows then learns nothing; one that is never given any has nothing to look at."""
+    objective = make(name, actions=actions)
+    batch = batch_for(objective)
+    before = loss_on(objective, batch).detach()
+    batch.valid = torch.zeros_like(batch.valid)
+    torch.manual_seed(7)
+    loss = objective(batch)
+    assert loss.total.isfinite() and all(part.isfinite() for part in loss.parts.values())
+    assert all(output.isfinite().all() for output in loss.outputs.values() if output.is_floating_point())
+    loss.total.backward()
+    assert_finite_gradients(objective)
+    if objective.needs().crossing != "mask":
+        assert loss.total == 0 or torch.isclose(loss.total, before)
+        return
+    assert loss.total == 0
+    moved = [p for p in [*objective.parameters(), *objective.encoder.parameters()] if p.grad is not None]
+    assert moved and not any(p.grad.any() for p in moved)
+
+
+@pytest.mark.parametrize("actions", [CONTINUOUS, DISCRETE], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("name", MASKED)
+def test_masked_rows_teach_nothing(name: str, actions: ActionSpec) -> None:
+    """What a row shows whose window leaves its episode, and which actions it carries, changes neither loss nor step."""
+    objective = make(name, actions=actions)
+    results = []
+    for other in (False, True):
+        batch = batch_for(objective)
+        batch.valid[3:6] = False
+        out = ~batch.valid.all(dim=1)
+        assert 3 <= out.sum() < BATCH
+        if other:
+            batch.images[0][out, 0] = 255 - batch.images[0][out, 0]  # the observation that the row starts from
+            for name_of, value in batch.fields.items():
+                batch.fields[name_of] = value.clone()
+                batch.fields[name_of][out] = value[out].flip(0)
+        total = loss_on(objective, batch)
+        objective.zero_grad(), objective.encoder.zero_grad()
+        total.backward()
+        trained = [*objective.encoder.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
+        results.append([total.detach(), *(p.grad.clone() for p in trained)])
+    for first, second in zip(*results, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameter_groups_hold_what_is_trained(name: str) -> None:
+    objective = make(name)
+    heads = {p for p in objective.parameters() if p.requires_grad}
+    for train_encoder in (True, False):
+        groups = objective.parameter_groups(train_encoder)
+        assert len({group.name for group in groups}) == len(groups), "two optimisers of one name"
+        for group in groups:
+            assert len(set(group.parameters)) == len(group.parameters), f"{group.name} holds a parameter twice"
+            assert all(p.requires_grad for p in group.parameters), f"{group.name} holds a target"
+        held = {p for group in groups for p in group.parameters}
+        assert held == heads | (set(objective.encoder.parameters()) if train_encoder else set())
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_shares_the_critics_projection(name: str) -> None:
+    objective = make(name)
+    assert isinstance(objective, UsesProjection)
+    dim = objective.encoder.feature_dim
+    torch.manual_seed(3)
+    given = torch.nn.Sequential(torch.nn.Linear(dim, 8), torch.nn.LayerNorm(8))
+    objective.share_projection(given)
+    assert not {id(p) for p in objective.parameters()} & {id(p) for p in given.parameters()}
+    assert not any("own_projection" in key for key in objective.state_dict()), "the own projection is still kept"
+    train(objective, 1)
+    before = snapshot(given)
+    train(objective, 1)
+    assert all((p.grad is not None and p.grad.any()) for p in given.parameters())
+    assert all(not torch.equal(value, before[key]) for key, value in given.state_dict().items())
+    watched = {p for group in objective.parameter_groups(train_encoder=False) for p in group.parameters}
+    assert not watched & set(given.parameters()), "a loss that is only watched would move the critic"
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_projection_of_another_width_is_refused(name: str) -> None:
+    objective = make(name)
+    narrow = torch.nn.Linear(objective.encoder.feature_dim, 3)
+    with pytest.raises(UserError, match=f"method={name}.*3 outputs.*8.*feature_dim"):
+        objective.share_projection(narrow)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,18 +311,18 @@ def test_after_update_moves_only_targets(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_learns_a_batch_by_heart(name: str) -> None:
-    losses = train(make(name), 30)
-    assert losses[-1] < 0.9 * losses[0], losses
+    losses = train(make(name), 60, lr=2e-3)
+    assert min(losses) < 0.9 * losses[0], losses
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_autocast(name: str) -> None:
     objective = make(name)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = objective(batch_for(objective))
-    assert loss.total.dtype == torch.float32
-    torch.testing.assert_close(loss.total, objective(batch_for(objective)).total, rtol=0.05, atol=0.02)
-    loss.total.backward()
+        loss = loss_of(objective)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, loss_of(objective), rtol=0.05, atol=0.02)
+    loss.backward()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -177,7 +342,7 @@ def test_state_dict_round_trip(name: str) -> None:
     other.encoder.load_state_dict(objective.encoder.state_dict())
     other.load_state_dict(objective.state_dict())
     assert_same(snapshot(objective), snapshot(other))
-    assert torch.equal(objective(batch_for(objective)).total, other(batch_for(other)).total)
+    assert torch.equal(*(loss_of(each) for each in (objective, other)))
     if isinstance(objective, Novelty):
         transition = transition_for(objective)
         rewards = [each.novelty(each.embed(transition)) for each in (objective, other)]
@@ -228,5 +393,5 @@ def test_novelty_under_autocast(name: str) -> None:
 
 def test_unknown_method_lists_the_known() -> None:
     objective = make("proto")
-    with pytest.raises(ValueError, match="apt, disagreement, icm, proto, rnd"):
-        OBJECTIVES.build("protto", objective.encoder, ActionSpec(ACTION_DIM), objective.config)
+    with pytest.raises(ValueError, match=", ".join(NAMES)):
+        OBJECTIVES.build("protto", objective.encoder, CONTINUOUS, objective.config)

@@ -14,9 +14,10 @@ from visrep.data.batch import Batch
 from visrep.encoders.contract import InputContract
 from visrep.encoders.conv import ConvEncoder
 from visrep.objectives.proto import ProtoConfig, ProtoObjective
+from visrep.pace import LearningRate
 from visrep.policies.contract import PolicyNoise
-from visrep.policies.nets import adam
 from visrep.policies.sac import SAC, SACConfig
+from visrep.runs.representation import make_representation
 from visrep.runs.update import Learner, update
 
 
@@ -82,8 +83,7 @@ def build(c: Case, dtype: torch.dtype) -> Learner:
         policy=policy,
         generator=None,
         objective=objective,
-        repr_optimizer=adam([*encoder.parameters(), *objective.parameters()], meta["lr"]),
-        encoder_update_frequency=int(meta["encoder_every"]),
+        representation=make_representation(objective, LearningRate(meta["lr"]), train_encoder=True),
         intrinsic="only",
         intr_coef=meta["intrinsic_coef_phase2"],
     )
@@ -91,7 +91,7 @@ def build(c: Case, dtype: torch.dtype) -> Learner:
 
 def switch_phase(learner: Learner, c: Case) -> None:
     """What the task agent starts with: everything kept but critic, temperature and optimiser states."""
-    learner.encoder_gradient, learner.repr_optimizer, learner.intrinsic = "none", None, "bonus"
+    learner.encoder_gradient, learner.representation, learner.intrinsic = "none", None, "bonus"
     learner.policy.fresh(frozenset({"actor"}))
     with torch.no_grad():  # the golden temperature is rounded to the dtype of the run, like ours
         learner.policy.log_alpha.fill_(torch.tensor(c["meta"]["init_alpha"].item(), dtype=torch.float64).log())
@@ -151,7 +151,8 @@ def test_both_phases(case: str, run: str, monkeypatch: pytest.MonkeyPatch) -> No
             learner.objective, "remember", partial(_remember_given, learner.objective, candidates), raising=True
         )
         noise = PolicyNoise(*(tensor(c["rand"][name][n], dtype) for name in ("critic_noise", "actor_noise")))
-        metrics = update(learner, batch_of(c, n, dtype), tick=n, agent_step=n, noise=noise)
+        due = n % int(c["meta"]["encoder_every"]) == 0
+        metrics = update(learner, batch_of(c, n, dtype), n, n, noise=noise, train_representation=due)
 
         assert ("repr_loss" in metrics) == bool(torch.isfinite(torch.tensor(out["repr_loss"][n])))
         assert ("actor_loss" in metrics) == bool(torch.isfinite(torch.tensor(out["actor_loss"][n])))

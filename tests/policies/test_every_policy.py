@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_frequencies_look_at_the_tick(name: str) -> None:
         metrics = policy.update(batch(), tick, 0, noise())
         assert moved(policy.critic, before["critic"])
         assert moved(policy.actor, before["actor"]) == (tick % 2 == 0) == ("actor_loss" in metrics)
-        assert moved(policy.critic_target, before["critic_target"]) == (tick % 3 == 0)
+        assert moved(policy.critic_target, before["critic_target"]) == (tick % 3 == 0) == policy.moves_targets(tick)
 
 
 def test_the_critic_trains_the_features_and_the_actor_does_not(name: str) -> None:
@@ -115,6 +116,43 @@ def _target(name: str, policy: Policy, given: PolicyBatch) -> Tensor:
             action = policy.distribution(given.next_features, 0).sample(noise().critic, policy.config.stddev_clip)
             value = torch.min(*policy.critic_target(given.next_features, action))
         return given.reward + given.discount * value
+
+
+def test_rows_of_weight_zero_leave_no_trace(name: str) -> None:
+    given, weight = batch(), torch.ones(BATCH, 1)
+    weight[3] = 0.0
+    spoilt = replace(given, features=given.features * weight, reward=given.reward + 100.0 * (1.0 - weight))
+    kept, other, short = make(name), make(name), make(name)
+    metrics = [one.update(replace(b, weight=weight), 0, 0, noise()) for one, b in ((kept, given), (other, spoilt))]
+    rows = weight[:, 0] > 0
+    cut = PolicyBatch(*(getattr(given, f)[rows] for f in ("features", "action", "reward", "discount", "next_features")))
+    metrics.append(short.update(cut, 0, 0, PolicyNoise(noise().critic[rows], noise().actor[rows])))
+    for key in ("critic_loss", "actor_loss"):
+        torch.testing.assert_close(metrics[0][key], metrics[1][key], msg=key)
+        torch.testing.assert_close(metrics[0][key], metrics[2][key], msg=key)
+    assert metrics[0]["target_q"] != metrics[1]["target_q"], "the spoilt row was not spoilt"
+
+
+def test_target_features_are_for_the_target_critic(name: str) -> None:
+    """The next action comes from one encoder's features, its value from the other's."""
+    policy, given = make(name), batch()
+    seen = replace(given, target_next_features=torch.randn(BATCH, FEATURES))
+    inputs: list[Tensor] = []
+    policy.critic_target.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    policy.actor.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    policy.update(seen, 1, 0, noise())
+    assert inputs[0] is seen.next_features and inputs[1] is seen.target_next_features
+
+
+def test_exploration_has_the_given_spread(name: str) -> None:
+    policy = make(name)
+    features = torch.randn(1, FEATURES).expand(2048, -1)
+    draw = lambda std, seed: policy.explore(features, std, torch.Generator().manual_seed(seed))
+    assert torch.equal(draw(0.75, 0), draw(0.75, 0)) and not torch.equal(draw(0.75, 0), draw(0.75, 1))
+    assert draw(0.75, 0).abs().max() <= 1 and not draw(0.75, 0).requires_grad
+    torch.testing.assert_close(draw(0.0, 0), policy.act(features, 0, sample=False))
+    spreads = [draw(std, 0).std(dim=0).mean().item() for std in (0.1, 0.3, 0.75)]
+    assert 0.05 < spreads[0] < 0.12 and spreads == sorted(spreads)
 
 
 @pytest.mark.parametrize("keep", [set(), {"actor"}, {"critic"}, {"actor", "critic"}])

@@ -14,10 +14,12 @@ from visrep.data.batch import Batch
 from visrep.encoders.contract import InputContract
 from visrep.encoders.conv import ConvEncoder
 from visrep.objectives.proto import ProtoConfig, ProtoObjective
+from visrep.pace import LearningRate
 from visrep.policies.contract import PolicyNoise
 from visrep.policies.drqv2 import DrQv2, DrQv2Config
 from visrep.policies.nets import adam
 from visrep.policies.sac import SAC, SACConfig
+from visrep.runs.representation import make_representation
 from visrep.runs.update import Learner, RunningMean, augmented, first_nonfinite, update
 
 BATCH, ACTIONS, SIZE = 8, 2, 20
@@ -47,14 +49,15 @@ def learner(encoder_gradient: str = "objective", policy: str = "sac", **settings
         actor_critic: Any = SAC(encoder.feature_dim, ACTIONS, SACConfig(**small), 1e-2)
     else:
         actor_critic = DrQv2(encoder.feature_dim, ACTIONS, DrQv2Config(**small), 1e-2)
-    trained = list(encoder.parameters()) if encoder_gradient in ("objective", "both") else []
-    trained += [p for p in objective.parameters() if p.requires_grad]
+    trains = encoder_gradient in ("objective", "both")
+    follows = encoder_gradient == "critic" and settings.get("intrinsic", "none") != "none"
+    rate = LearningRate(1e-2)
     return Learner(
         encoder=encoder,
         policy=actor_critic,
         generator=torch.Generator().manual_seed(3),
         objective=objective,
-        repr_optimizer=adam(trained, 1e-2) if encoder_gradient != "none" else None,
+        representation=make_representation(objective, rate, trains) if trains or follows else None,
         encoder_optimizer=adam(encoder.parameters(), 1e-2) if encoder_gradient in ("critic", "both") else None,
         encoder_gradient=encoder_gradient,  # type: ignore[arg-type]
         **settings,
@@ -78,9 +81,18 @@ def test_who_trains_the_encoder(gradient: str, even: bool, odd: bool, policy: st
     one = learner(gradient, policy)
     for tick, expected in ((0, even), (1, odd)):
         before = snapshot(one.encoder)
-        metrics = update(one, batch(), tick, tick)
+        metrics = update(one, batch(), tick, tick, train_representation=tick == 0)
         assert moved(one.encoder, before) == expected
-        assert ("repr_loss" in metrics) == (gradient != "none" and tick == 0)
+        assert ("repr_loss" in metrics) == (gradient in ("objective", "both") and tick == 0)
+
+
+def test_heads_follow_an_encoder_that_the_critic_trains() -> None:
+    one = learner("critic", intrinsic="bonus")
+    assert one.representation is not None and one.objective is not None
+    owned = {id(p) for group in one.representation.optimizers["objective"].param_groups for p in group["params"]}
+    assert not owned & {id(p) for p in one.encoder.parameters()}
+    before = snapshot(one.objective)
+    assert "repr_loss" in update(one, batch(), 0, 0) and moved(one.objective, before)
 
 
 def test_features_come_from_the_encoder_after_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +119,7 @@ def test_each_image_is_encoded_once_for_reward_and_policy(frozen: bool) -> None:
     one = learner("none" if frozen else "objective", intrinsic="bonus")
     passes = []
     one.encoder.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
-    update(one, batch(), 1, 1)  # an odd tick: no representation step
+    update(one, batch(), 1, 1, train_representation=False)
     assert passes == [False, False]
 
 
@@ -189,7 +201,7 @@ def test_same_seed_same_update() -> None:
     for one in (first, second):
         one.augment = lambda images, g: random_shift(images, generator=g)
         for tick in range(3):
-            update(one, batch(), tick, tick)
+            update(one, batch(), tick, tick, train_representation=tick % 2 == 0)
     assert not moved(first.policy, snapshot(second.policy))
     assert not moved(first.encoder, snapshot(second.encoder))
 
@@ -224,7 +236,7 @@ def test_what_it_refuses() -> None:
         Learner(**parts)
     with pytest.raises(ValueError, match="encoder optimiser"):
         Learner(**parts, encoder_gradient="critic")
-    with pytest.raises(ValueError, match="no objective for it"):
-        Learner(**parts, encoder_gradient="none", repr_optimizer=good.repr_optimizer)
+    with pytest.raises(ValueError, match="belongs to another objective"):
+        Learner(**parts, encoder_gradient="none", representation=good.representation)
     with pytest.raises(ValueError, match="no method pays none"):
         Learner(**parts, encoder_gradient="none", intrinsic="only")

@@ -5,14 +5,12 @@ Shapes: B batch, A action.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+from visrep.policies.densities import LOG_DENSITIES, LOG_SQRT_2PI, LogDensity
 
 
 class SquashedGaussian(NamedTuple):
@@ -38,15 +36,11 @@ class SquashedGaussian(NamedTuple):
         """tanh(mean), the evaluation action, [B, A]."""
         return torch.tanh(self.mean)
 
-    def sample(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Action [B, A] in [-1, 1] and its log density [B, 1] from ``noise`` [B, A].
-
-        The log-determinant of tanh is 2 (log 2 - x - softplus(-2x)), which stays finite where 1 - tanh(x)^2 underflows.
-        """
+    def sample(self, noise: Tensor, log_density: LogDensity = "exact") -> tuple[Tensor, Tensor]:
+        """Action [B, A] in [-1, 1] from ``noise`` [B, A], and its log density [B, 1] (see ``densities.py``)."""
         pre_tanh = self.mean + self.log_std.exp() * noise
-        gaussian = -0.5 * noise.square() - self.log_std - LOG_SQRT_2PI
-        log_det = 2.0 * (math.log(2.0) - pre_tanh - F.softplus(-2.0 * pre_tanh))
-        return torch.tanh(pre_tanh), (gaussian - log_det).sum(dim=1, keepdim=True)
+        log_prob = LOG_DENSITIES[log_density](pre_tanh, noise, self.log_std)
+        return torch.tanh(pre_tanh), log_prob
 
 
 class TruncatedNormal(NamedTuple):

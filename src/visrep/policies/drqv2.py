@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from torch import Generator, Tensor
 
 from visrep.objectives.parts.ema import ema_
+from visrep.objectives.parts.masked import masked_mean
 from visrep.policies.contract import Policy, PolicyBatch, PolicyConfig, PolicyNoise, register_policy
 from visrep.policies.distributions import TruncatedNormal
 from visrep.policies.nets import TrunkMLP, TwinCritic, adam
@@ -46,9 +47,9 @@ def td_target(reward: Tensor, discount: Tensor, q: tuple[Tensor, Tensor]) -> Ten
     return reward + discount * torch.min(*q)
 
 
-def deterministic_actor_loss(q: tuple[Tensor, Tensor]) -> Tensor:
-    """-mean min(Q1, Q2), 0-d."""
-    return -torch.min(*q).mean()
+def deterministic_actor_loss(q: tuple[Tensor, Tensor], weight: Tensor | None = None) -> Tensor:
+    """-mean min(Q1, Q2) over the rows that ``weight`` [B, 1] keeps, 0-d."""
+    return -masked_mean(torch.min(*q), weight)
 
 
 @register_policy("drqv2")
@@ -102,6 +103,17 @@ class DrQv2(Policy):
         noise = torch.randn(policy.mean.shape, generator=generator, device=policy.mean.device, dtype=policy.mean.dtype)
         return policy.sample(noise)
 
+    @torch.no_grad()
+    def explore(self, features: Tensor, std: float, generator: Generator | None = None) -> Tensor:
+        """Mean plus noise of the given ``std``, clamped, [B, A]."""
+        mean = torch.tanh(self.actor(features))
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return TruncatedNormal(mean, mean.new_full((), std)).sample(noise)
+
+    def moves_targets(self, tick: int) -> bool:
+        """Every ``critic_target_update_frequency``-th tick."""
+        return tick % self.config.critic_target_update_frequency == 0
+
     def update(
         self,
         batch: PolicyBatch,
@@ -115,18 +127,19 @@ class DrQv2(Policy):
             next_action = self.distribution(batch.next_features, agent_step).sample(
                 noise.critic, self.config.stddev_clip
             )
-            target = td_target(batch.reward, batch.discount, self.critic_target(batch.next_features, next_action))
+            target = td_target(batch.reward, batch.discount, self.critic_target(batch.bootstrap_features, next_action))
         metrics = critic_step(self.critic, batch, target, [self.critic_optimizer, encoder_optimizer])
         if tick % self.config.actor_update_frequency == 0:
-            metrics |= self._update_actor(batch.features.detach(), agent_step, noise.actor)
-        if tick % self.config.critic_target_update_frequency == 0:
+            metrics |= self._update_actor(batch, agent_step, noise.actor)
+        if self.moves_targets(tick):
             ema_(self.critic_target.parameters(), self.critic.parameters(), self.config.critic_target_tau)
         return metrics
 
-    def _update_actor(self, features: Tensor, agent_step: int, noise: Tensor) -> dict[str, Tensor]:
+    def _update_actor(self, batch: PolicyBatch, agent_step: int, noise: Tensor) -> dict[str, Tensor]:
+        features = batch.features.detach()
         policy = self.distribution(features, agent_step)
         action = policy.sample(noise, self.config.stddev_clip)
-        loss = deterministic_actor_loss(self.critic(features, action))
+        loss = deterministic_actor_loss(self.critic(features, action), batch.weight)
         return actor_step(loss, self.actor, self.actor_optimizer) | {
             "actor_log_prob": policy.log_prob(action).detach().sum(dim=1).mean(),
             "entropy": policy.entropy().detach().sum(dim=1).mean(),

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from visrep.initialisation import orthogonal_init
 from visrep.precision import at_least_float32
+
+TrunkInit = Literal["orthogonal", "torch"]
 
 
 def trunk(input_dim: int, feature_dim: int, tanh: bool) -> nn.Sequential:
@@ -37,16 +40,30 @@ def mlp(input_dim: int, hidden_dim: int, output_dim: int, hidden_depth: int) -> 
     return nn.Sequential(layers)
 
 
+def _initialise(module: nn.Module, trunk_init: TrunkInit) -> None:
+    """Orthogonal weights everywhere, but for a trunk that keeps torch's default."""
+    for name, part in module.named_children():
+        if name != "trunk" or trunk_init == "orthogonal":
+            orthogonal_init(part)
+
+
 class TrunkMLP(nn.Module):
     """Features through an own trunk and an MLP, [B, D] to [B, O]: the body of every actor."""
 
     def __init__(
-        self, input_dim: int, output_dim: int, feature_dim: int, hidden_dim: int, hidden_depth: int, tanh: bool
+        self,
+        input_dim: int,
+        output_dim: int,
+        feature_dim: int,
+        hidden_dim: int,
+        hidden_depth: int,
+        tanh: bool,
+        trunk_init: TrunkInit = "orthogonal",
     ) -> None:
         super().__init__()
         self.trunk = trunk(input_dim, feature_dim, tanh)
         self.mlp = mlp(feature_dim, hidden_dim, output_dim, hidden_depth)
-        orthogonal_init(self)
+        _initialise(self, trunk_init)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, D] to [B, O]."""
@@ -57,13 +74,20 @@ class TwinCritic(nn.Module):
     """Two Q heads on [trunk(features), action]; the trunk is shared by the heads and not with the actor."""
 
     def __init__(
-        self, input_dim: int, action_dim: int, feature_dim: int, hidden_dim: int, hidden_depth: int, tanh: bool
+        self,
+        input_dim: int,
+        action_dim: int,
+        feature_dim: int,
+        hidden_dim: int,
+        hidden_depth: int,
+        tanh: bool,
+        trunk_init: TrunkInit = "orthogonal",
     ) -> None:
         super().__init__()
         self.trunk = trunk(input_dim, feature_dim, tanh)
         self.q1 = mlp(feature_dim + action_dim, hidden_dim, 1, hidden_depth)
         self.q2 = mlp(feature_dim + action_dim, hidden_dim, 1, hidden_depth)
-        orthogonal_init(self)
+        _initialise(self, trunk_init)
 
     def forward(self, features: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Features [B, D] and actions [B, A] to two values [B, 1]."""
@@ -71,6 +95,8 @@ class TwinCritic(nn.Module):
         return at_least_float32(self.q1(hidden)), at_least_float32(self.q2(hidden))
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
-    """Adam with torch's defaults in its fused form, which makes one pass over memory instead of about ten."""
-    return torch.optim.Adam(parameters, lr=lr, fused=True)
+def adam(
+    parameters: Iterable[nn.Parameter], lr: float, *, beta1: float = 0.9, weight_decay: float = 0.0
+) -> torch.optim.Adam:
+    """Adam in its fused form, which makes one pass over memory instead of about ten; defaults are torch's."""
+    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, 0.999), weight_decay=weight_decay, fused=True)

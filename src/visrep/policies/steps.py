@@ -1,6 +1,6 @@
 """Steps that the off-policy actor-critics here have in common.
 
-Shapes: B batch, D features, A action.
+Shapes: B batch, M views (view-major rows), N rows, D features, A action, X any width.
 """
 
 from __future__ import annotations
@@ -11,20 +11,38 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from visrep.objectives.parts.masked import masked_mean
 from visrep.policies.contract import Policy, PolicyBatch
 
 
-def twin_loss(q: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
-    """MSE(Q1) + MSE(Q2), 0-d."""
-    return F.mse_loss(q[0], target) + F.mse_loss(q[1], target)
+def twin_loss(q: tuple[Tensor, Tensor], target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """MSE(Q1) + MSE(Q2) over the rows that ``weight`` keeps, 0-d; all arguments [N, 1]."""
+    if weight is None:
+        return F.mse_loss(q[0], target) + F.mse_loss(q[1], target)
+    return masked_mean((q[0] - target).square() + (q[1] - target).square(), weight)
+
+
+def per_view(values: Tensor, views: int) -> Tensor:
+    """Rows that all views share, [B, X], once per view, [M*B, X]."""
+    return values if views == 1 else values.repeat(views, 1)
 
 
 def critic_step(
-    critic: nn.Module, batch: PolicyBatch, target: Tensor, optimizers: Sequence[Optimizer | None]
+    critic: nn.Module,
+    batch: PolicyBatch,
+    target: Tensor,
+    optimizers: Sequence[Optimizer | None],
+    scale: float = 1.0,
 ) -> dict[str, Tensor]:
-    """One regression step of both heads towards ``target`` [B, 1]; one backward pass serves all ``optimizers``."""
-    q1, q2 = critic(batch.features, batch.action)  # [B, 1] each
-    loss = twin_loss((q1, q2), target)
+    """One regression step of both heads towards ``target`` [B, 1], the same for every view.
+
+    The loss is ``scale`` times the sum of the mean squared errors of all heads and views (a sum also over views: DrQ,
+    Kostrikov et al. 2020). One backward pass serves all ``optimizers``.
+    """
+    views = batch.views
+    q1, q2 = critic(batch.features, per_view(batch.action, views))  # [M*B, 1] each
+    weight = None if batch.weight is None else per_view(batch.weight, views)
+    loss = scale * views * twin_loss((q1, q2), per_view(target, views), weight)
     stepped = [optimizer for optimizer in optimizers if optimizer is not None]
     for optimizer in stepped:
         optimizer.zero_grad()
