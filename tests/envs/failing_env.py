@@ -58,7 +58,7 @@ class _Terminates(ToyMaze):
 
 
 def _kept(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: options[key] for key in ("image_size", "action_repeat", "seed")}
+    return {key: options[key] for key in ("image_size", "action_repeat", "seed", "observation") if key in options}
 
 
 def on_trigger(**options: Any) -> gym.Env:
@@ -87,6 +87,18 @@ def broken_build(**_: Any) -> gym.Env:
 
 def user_error(**_: Any) -> gym.Env:
     raise UserError("buy a camera first")
+
+
+def no_observation(**options: Any) -> gym.Env:
+    """Images alone, whatever is asked for."""
+    env = make("maze", image_size=options["image_size"])
+    env.observation_dim = 0
+    return env
+
+
+def images_only(image_size: int, action_repeat: int, render: str, camera: int | None, seed: int) -> gym.Env:
+    """A factory that knows of no other observation."""
+    return make("maze", image_size=image_size)
 
 
 def float_frames(**options: Any) -> gym.Env:

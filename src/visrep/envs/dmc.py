@@ -4,7 +4,7 @@
 every manipulation task that dm_control offers as ``<name>_vision``. Conventions of the published pixel benchmarks:
 camera 0 (2 for quadruped, the task's own for manipulation), actions scaled to [-1, 1], no reward shown in the colours.
 
-Shapes: H W pixels, A action, K state.
+Shapes: H W pixels, A action, K state, O task observation.
 """
 
 from __future__ import annotations
@@ -20,8 +20,16 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from visrep.envs.contract import Action, Frame, PixelEnv
-from visrep.envs.rendering import make_renderer, opengl_error, package_problem, prepare_process, resolve_renderer
+from visrep.envs.contract import Action, Frame, Observation, Observed, PixelEnv
+from visrep.envs.dmc_state import state_layout
+from visrep.envs.rendering import (
+    NO_RENDERER,
+    make_renderer,
+    opengl_error,
+    package_problem,
+    prepare_process,
+    resolve_renderer,
+)
 from visrep.errors import UserError, nearest
 
 # Written out so that names can be listed and checked without importing dm_control, which would settle OpenGL for the
@@ -73,7 +81,8 @@ def make(
     render: str = "auto",
     camera: int | None = None,
     seed: int = 0,
-) -> gym.Env[Frame, Action]:
+    observation: Observation = "pixels",
+) -> gym.Env[Observed, Action]:
     """Make the environment of one task in this process.
 
     Args:
@@ -83,9 +92,11 @@ def make(
         render: warp, egl, osmesa or auto (``rendering.resolve_renderer``).
         camera: index of a camera of the model; None takes the suite's convention.
         seed: of the first ``reset()`` without a seed, and of models that are drawn at random (lqr).
+        observation: "state" for the task's own observation, flattened, instead of images; suite tasks only.
 
     Raises:
-        UserError: unknown task or camera, missing packages, or a renderer that does not work in this process.
+        UserError: unknown task or camera, missing packages, a renderer that does not work in this process, or state
+            observations of a manipulation task.
     """
     if task not in list_tasks():
         near = ", ".join(nearest(task, list_tasks()))
@@ -94,35 +105,55 @@ def make(
         raise UserError(f"action_repeat={action_repeat} and image_size={image_size} must be at least 1")
     if problem := package_problem():
         raise UserError(f"dmc/{task} does not work here: {problem[0]}. Mend it with: {problem[1]}")
+    if observation == "state":
+        require_task_observation(task)
+        render = NO_RENDERER
     renderer = resolve_renderer(render) if render == "auto" else render
     prepare_process(renderer)
     return DmcEnv(task, image_size, action_repeat, renderer, camera, seed)
 
 
+def require_task_observation(task: str) -> None:
+    """Raise UserError for the tasks that are offered through a camera alone."""
+    if task not in _SUITE_NAMES:
+        raise UserError(
+            f"dmc/{task} is a manipulation task, offered here through a camera only, as dm_control's _vision tasks "
+            "are: it has no state observation. Use observation=pixels, or a task of the suite"
+        )
+
+
 class DmcEnv(PixelEnv):
     """One task behind Gymnasium's API; see ``PixelEnv`` for the conventions.
 
-    ``info["state"]`` is dm_control's physics state (positions, velocities, activations), float32 [K].
+    ``info["state"]`` is dm_control's physics state (positions, velocities, activations), float32 [K]. The task
+    observation is the task's observation dictionary in its own order, flattened, float32 [O].
     """
 
     def __init__(
         self, task: str, image_size: int, action_repeat: int, renderer: str, camera: int | None, seed: int
     ) -> None:
-        self.render_mode = "rgb_array"
+        self.observation: Observation = "state" if renderer == NO_RENDERER else "pixels"
+        self.render_mode = "rgb_array" if self.observation == "pixels" else None
         self.image_size, self.action_repeat = image_size, action_repeat
         self._task, self._renderer_name = task, renderer
         self._suite = task in _SUITE_NAMES
         self._env: Any = _load(task, seed, renderer)
         self._camera = self._camera_index(camera)
-        self._renderer = make_renderer(renderer, image_size, image_size, self._camera)
-        if self._suite and renderer == "warp":
+        if self.observation == "pixels":
+            self._renderer = make_renderer(renderer, image_size, image_size, self._camera)
+        if self._suite and renderer in ("warp", NO_RENDERER):
             self.physics._contexts = _NO_GRAPHICS
         spec = self._env.action_spec()
         # An actuator without limits (lqr) takes the agent's action as it is.
         self._low = np.where(np.isfinite(spec.minimum), spec.minimum, -1.0)
         self._span = np.where(np.isfinite(spec.maximum), spec.maximum, 1.0) - self._low
         self.action_space = Box(-1.0, 1.0, spec.shape, np.float32)
-        self.observation_space = Box(0, 255, (image_size, image_size, 3), np.uint8)
+        self.observation_dim = self._count_observed() if self._suite else 0
+        self.observation_space = (
+            Box(0, 255, (image_size, image_size, 3), np.uint8)
+            if self.observation == "pixels"
+            else Box(-np.inf, np.inf, (self.observation_dim,), np.float32)
+        )
         self.state_dim = int(self.physics.get_state().size)
         self._frames_limit = self._time_limit_frames()
         self.max_agent_steps = math.ceil(self._frames_limit / action_repeat)
@@ -130,13 +161,16 @@ class DmcEnv(PixelEnv):
         self._over = True
         self._first_seed: int | None = seed
         self._frame: Frame | None = None
+        self._seen: Any = None  # dm_control's observation of the present state
 
     @property
     def physics(self) -> Any:
         """dm_control's physics; manipulation tasks make another one at each reset."""
         return self._env.physics
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
         """Start an episode, a pure function of ``seed`` and the actions; without seed, the next of a sequence."""
         if seed is None and self._first_seed is not None:
             seed = self._first_seed
@@ -150,12 +184,13 @@ class DmcEnv(PixelEnv):
             self._env._random_state = random
             if (order := getattr(self._env.task, "_initial_order", None)) is not None:
                 order.sort()  # reassemble_5_bricks shuffles the previous episode's order
-        self._env.reset()
+        self._seen = self._env.reset().observation
         self._frames_done, self._over = 0, False
-        self._renderer.reset(self.physics)
-        return self.draw(), {"state": self._state()}
+        if self.observation == "pixels":
+            self._renderer.reset(self.physics)
+        return self._observed(), {"state": self._state()}
 
-    def step(self, action: Action) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """``action_repeat`` frames with one action, or fewer where the episode ends."""
         if self._over:
             raise RuntimeError(f"dmc/{self._task}: the episode is over (or has not begun), call reset() first")
@@ -174,7 +209,8 @@ class DmcEnv(PixelEnv):
             if terminated or truncated:
                 break
         self._over = terminated or truncated
-        return self.draw(), reward, terminated, truncated, {"state": self._state()}
+        self._seen = step.observation
+        return self._observed(), reward, terminated, truncated, {"state": self._state()}
 
     def draw(self) -> Frame:
         """A new image [H, W, 3] of the present state."""
@@ -190,17 +226,36 @@ class DmcEnv(PixelEnv):
         self._env.close()
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the images depend on; they differ between versions of mujoco and between ray tracing and OpenGL."""
+        """What observations depend on; images differ between versions of mujoco and between ray tracing and OpenGL.
+
+        Also what the values of the state are called and which of them are angles.
+        """
         packages = ["dm_control", "mujoco"] + (["mujoco-warp"] if self._renderer_name == "warp" else [])
+        seen = (
+            {"camera": self._camera, "image_size": self.image_size}
+            if self.observation == "pixels"
+            else {"observation": "state"}
+        )
         return {
             "suite": "dmc",
             "task": self._task,
             "renderer": self._renderer_name,
-            "camera": self._camera,
-            "image_size": self.image_size,
+            **seen,
             "action_repeat": self.action_repeat,
             "versions": {name: metadata.version(name) for name in packages},
+            **state_layout(self.physics.model),
         }
+
+    def task_observation(self) -> NDArray[np.float32]:
+        """The values of the task's observation, in its order."""
+        require_task_observation(self._task)
+        return np.concatenate([np.ravel(value) for value in self._seen.values()]).astype(np.float32)
+
+    def _observed(self) -> Observed:
+        return self.draw() if self.observation == "pixels" else self.task_observation()
+
+    def _count_observed(self) -> int:
+        return sum(math.prod(spec.shape) for spec in self._env.observation_spec().values())
 
     def _state(self) -> NDArray[np.float32]:
         state: NDArray[np.float32] = self.physics.get_state().astype(np.float32)

@@ -1,13 +1,16 @@
 """Environments by name: ``toy/maze``, ``dmc/cheetah_run`` (or bare ``cheetah_run``), ``my_package.module:factory``.
 
 A suite is a module with ``list_tasks() -> list[str]`` and
-``make(task, image_size, action_repeat, render, camera, seed) -> gymnasium.Env`` (see ``contract.PixelEnv``); it is
-imported when the first of its names is asked for.
+``make(task, image_size, action_repeat, render, camera, seed, observation) -> gymnasium.Env`` (see
+``contract.PixelEnv``); it is imported when the first of its names is asked for. It may also have
+``make_script(task, action_repeat) -> contract.Script``.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +20,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.wrappers import FrameStackObservation
 
+from visrep.envs.contract import OBSERVATIONS, Observation, Script
 from visrep.errors import UserError, nearest
 
 
@@ -78,12 +82,13 @@ def make_env(
     render: str = "auto",
     camera: int | None = None,
     frame_stack: int | None = None,
+    observation: Observation = "pixels",
 ) -> gym.Env[Any, Any]:
     """Make an environment.
 
     Args:
         name: ``suite/task``, a bare task of the DeepMind Control suite, or ``module:factory`` for your own (called
-            with the same arguments, without the name).
+            with the same arguments, without the name; with ``observation`` only where that is not "pixels").
         image_size: pixels, height and width.
         action_repeat: environment frames per agent step.
         seed: of the first ``reset()`` that names no seed.
@@ -91,19 +96,40 @@ def make_env(
         camera: index of the camera; None takes the suite's default.
         frame_stack: None for one frame [H, W, 3]; k for the last k, oldest first, [k, H, W, 3], the first frame of an
             episode repeated.
+        observation: "state" for the task's own state vector, float32 [O], instead of images; nothing is drawn then.
 
     Raises:
-        UserError: unknown name (the message lists the nearest), or a package is missing (it names the install line).
+        UserError: unknown name (the message lists the nearest), a package is missing (it names the install line), or
+            there is no such observation.
     """
+    if observation not in OBSERVATIONS:
+        raise UserError(f"observation={observation} is unknown; choose {' or '.join(OBSERVATIONS)}")
     options: dict[str, Any] = {
         "image_size": image_size,
         "action_repeat": action_repeat,
         "render": render,
         "camera": camera,
         "seed": seed,
+        **({} if observation == "pixels" else {"observation": observation}),
     }
     env = _custom(name, options) if ":" in name else _of_suite(name, options)
     return env if frame_stack is None else FrameStackObservation(env, frame_stack, padding_type="reset")
+
+
+def make_script(name: str, action_repeat: int) -> Script:
+    """The scripted policy of an environment.
+
+    Raises:
+        UserError: it has none; the message lists the suites that have.
+    """
+    key, _, task = full_name(name).partition("/")
+    module = import_module(ENV_SUITES[key].module) if key in ENV_SUITES and not ENV_SUITES[key].missing() else None
+    if (maker := getattr(module, "make_script", None)) is None:
+        usable = [key for key, suite in ENV_SUITES.items() if not suite.missing()]
+        able = [f"{key}/..." for key in usable if hasattr(import_module(ENV_SUITES[key].module), "make_script")]
+        raise UserError(f"env={name} has no scripted policy; environments that have one: {', '.join(able)}")
+    script: Script = maker(task, action_repeat)
+    return script
 
 
 def _of_suite(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
@@ -134,8 +160,15 @@ def _custom(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
     factory = getattr(import_module(path), attribute, None)
     if not callable(factory):
         raise UserError(f"env={name}: module {path!r} has no callable {attribute!r}")
+    if "observation" in options and not _takes(factory, "observation"):
+        raise UserError(f"env={name} has no state observation (its factory takes no 'observation'): use pixels")
     env: gym.Env[Any, Any] = factory(**options)
     return env
+
+
+def _takes(factory: Callable[..., Any], argument: str) -> bool:
+    parameters = inspect.signature(factory).parameters
+    return argument in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _near(name: str) -> str:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from visrep.errors import UserError
 
 RENDERERS = ("warp", "egl", "osmesa")
+NO_RENDERER = "none"  # in a process whose environments draw nothing; not a choice of the user's
 PROBE_TASK = "cheetah_run"
 PROBE_SECONDS = 120.0  # the ray tracer may have to compile its kernels first
 
@@ -169,7 +170,7 @@ def prepare_process(renderer: str) -> None:
         UserError: unknown or missing renderer; ``MUJOCO_GL`` asks for another one; or dm_control was already imported
             for another one.
     """
-    if renderer not in RENDERERS:
+    if renderer not in (*RENDERERS, NO_RENDERER):
         raise UserError(f"render={renderer} is unknown; choose auto, {', '.join(RENDERERS)}")
     if renderer == "warp" and (problem := warp_problem()):
         raise UserError(f"render=warp does not work here: {problem[0]}. Mend it with: {problem[1]}")
@@ -177,7 +178,7 @@ def prepare_process(renderer: str) -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")
     wanted = os.environ.get("MUJOCO_GL", "").lower()
     loaded = sys.modules.get("dm_control._render")
-    if renderer == "warp":
+    if renderer in ("warp", NO_RENDERER):
         if not wanted and loaded is None:
             os.environ["MUJOCO_GL"] = "disabled"  # else dm_control loads whatever OpenGL it finds
         return
@@ -194,10 +195,11 @@ def prepare_process(renderer: str) -> None:
 
 def opengl_error(renderer: str, error: BaseException) -> UserError:
     """What a user is told when OpenGL does not load in this process."""
-    if renderer == "warp":
+    if renderer in ("warp", NO_RENDERER):
+        ours = "render=warp" if renderer == "warp" else "observation=state"
         return UserError(
             f"dm_control loads OpenGL because MUJOCO_GL={os.environ.get('MUJOCO_GL')} is set, and fails: {error}. "
-            "render=warp needs none: unset MUJOCO_GL"
+            f"{ours} needs none: unset MUJOCO_GL"
         )
     return UserError(f"render={renderer} does not work here: {error}. Mend it with: {FIXES[renderer]}")
 

@@ -8,15 +8,17 @@ Shapes: S image size, N rows or cells.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from visrep.envs.contract import Action, Frame, PixelEnv
+from visrep.envs.contract import Action, Frame, Observation, Observed, PixelEnv, Script
 from visrep.envs.toy_layouts import GRID, LAYOUTS, cell_table, slide
 from visrep.envs.toy_render import Painter, background
+from visrep.envs.toy_walker import Walker
 from visrep.errors import UserError, nearest
 
 DRAWING = 2  # raise when the pixels change, so that fingerprints of old data no longer match
@@ -43,7 +45,8 @@ class ToyMaze(PixelEnv):
     Without a goal there is no reward. With one, every environment frame inside the goal's radius pays 1, the episode
     goes on until the time limit, and ``info["success"]`` tells whether the goal was reached in this episode. The goal
     is not drawn unless ``show_goal``: images before and after pre-training then come from one distribution.
-    ``info["state"]`` is the position, float32 [2] (x to the right, y upwards).
+    ``info["state"]`` is the position, float32 [2] (x to the right, y upwards). The task observation is that, and the
+    goal's position where there is one: float32 [2] or [4].
 
     Args:
         task: a name from ``list_tasks()``.
@@ -51,6 +54,7 @@ class ToyMaze(PixelEnv):
         action_repeat: environment frames per agent step.
         seed: of the first ``reset()`` that names no seed.
         show_goal: draw the goal as a green disc.
+        observation: "pixels", or "state" for the task observation in place of frames.
         render_mode: None or "rgb_array"; ``render()`` returns the current frame.
     """
 
@@ -64,6 +68,7 @@ class ToyMaze(PixelEnv):
         seed: int | None = None,
         show_goal: bool = False,
         render_mode: str | None = None,
+        observation: Observation = "pixels",
     ) -> None:
         if task not in TASKS:
             near = ", ".join(nearest(task, TASKS)) or ", ".join(TASKS)
@@ -76,13 +81,16 @@ class ToyMaze(PixelEnv):
         self.layout, goal = TASKS[task]
         self.max_agent_steps = EPISODE_AGENT_STEPS
         self.render_mode = render_mode
-        self.observation_space = gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.goal = LAYOUTS[self.layout].goals[goal] if goal else None
+        self.observation, self.observation_dim = observation, 4 if self.goal else 2
+        self.observation_space = (
+            gym.spaces.Box(0.0, 1.0, (self.observation_dim,), np.float32)
+            if observation == "state"
+            else gym.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        )
         self.show_goal = show_goal and self.goal is not None
         self._walls = LAYOUTS[self.layout].walls
-        shown = (self.goal, GOAL_RADIUS) if self.show_goal else ()
-        self._painter = Painter(background(self.layout, image_size, *shown))
         self._cells = cell_table(self.layout)
         self.num_cells = int(self._cells.max()) + 1
         self._x = self._y = math.nan
@@ -91,7 +99,9 @@ class ToyMaze(PixelEnv):
         if seed is not None:
             super().reset(seed=seed)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observed, dict[str, Any]]:
         """Start an episode at a uniform position of the start region, a pure function of ``seed`` where given."""
         super().reset(seed=seed)
         x0, y0, x1, y1 = LAYOUTS[self.layout].start
@@ -99,9 +109,9 @@ class ToyMaze(PixelEnv):
         self._x, self._y = float(x0 + (x1 - x0) * u), float(y0 + (y1 - y0) * v)
         self._agent_step = 0
         self._success = False
-        return self._painter.draw(self._x, self._y), self._info()
+        return self._observed(), self._info()
 
-    def step(self, action: Action) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
         """One agent step; the action is clipped to [-1, 1]. Never terminates; truncated at the time limit."""
         dx = min(max(float(action[0]), -1.0), 1.0) * STEP
         dy = min(max(float(action[1]), -1.0), 1.0) * STEP
@@ -114,14 +124,17 @@ class ToyMaze(PixelEnv):
         self._agent_step += 1
         self._success = self._success or reward > 0.0
         truncated = self._agent_step >= self.max_agent_steps
-        return self._painter.draw(self._x, self._y), reward, False, truncated, self._info()
+        return self._observed(), reward, False, truncated, self._info()
 
-    def render(self) -> Frame | None:
+    def render(self) -> Frame | None:  # type: ignore[override]
         """The current frame [S, S, 3] with render_mode="rgb_array", else None."""
         return self._painter.draw(self._x, self._y) if self.render_mode == "rgb_array" else None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the images depend on."""
+        """What the observations depend on."""
+        if self.observation == "state":
+            same = {"suite": "toy", "task": self.task, "layout": self.layout, "action_repeat": self.action_repeat}
+            return {**same, "observation": "state", "renderer": "none"}
         return {
             "suite": "toy",
             "task": self.task,
@@ -133,6 +146,10 @@ class ToyMaze(PixelEnv):
             "show_goal": self.show_goal,
             "versions": {"drawing": DRAWING},
         }
+
+    def task_observation(self) -> NDArray[np.float32]:
+        """Position, then the goal's where there is one."""
+        return np.array((self._x, self._y, *(self.goal or ())), dtype=np.float32)
 
     def coverage_cells(self, state: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """[N, 2] positions to [N] cells of a 20 x 20 grid; -1 in cells whose centre is inside a wall."""
@@ -149,6 +166,14 @@ class ToyMaze(PixelEnv):
         """The empty arena for figures, [size, size, 3]; x and y span 0..1, row 0 is y = 1."""
         goal = (self.goal, GOAL_RADIUS) if show_goal and self.goal else ()
         return background(self.layout, size, *goal).copy()
+
+    @cached_property
+    def _painter(self) -> Painter:
+        shown = (self.goal, GOAL_RADIUS) if self.show_goal and self.goal else ()
+        return Painter(background(self.layout, self.image_size, *shown))
+
+    def _observed(self) -> Observed:
+        return self.task_observation() if self.observation == "state" else self._painter.draw(self._x, self._y)
 
     def _reward(self) -> float:
         if self.goal is None:
@@ -174,8 +199,15 @@ def make(
     render: str = "auto",
     camera: int | None = None,
     seed: int = 0,
+    observation: Observation = "pixels",
 ) -> ToyMaze:
     """Build a task. ``render`` is not looked at: there is one way to draw; ``camera`` must be None or 0."""
     if camera not in (None, 0):
         raise UserError(f"toy/{task} has one camera, 0; got camera={camera}")
-    return ToyMaze(task, image_size=image_size, action_repeat=action_repeat, seed=seed, render_mode="rgb_array")
+    return ToyMaze(task, image_size, action_repeat, seed=seed, render_mode="rgb_array", observation=observation)
+
+
+def make_script(task: str, action_repeat: int) -> Script:
+    """A scripted policy: walks to the goal and stays, or through the rooms where there is none."""
+    layout, goal = TASKS[task]
+    return Walker(layout, LAYOUTS[layout].goals[goal] if goal else None, STEP * action_repeat)

@@ -2,7 +2,8 @@
 
 Both ways run the same lane code and give the same bits. Every lane draws its episodes from seeds that depend only on
 (seed, lane, episode), and ``recv`` returns lanes in lane order, so results do not depend on timing.
-Shapes: E lanes, n lanes that stepped, m episodes that begin, C H W one frame, A action, K privileged state.
+Shapes: E lanes, n lanes that stepped, m episodes that begin, C H W one frame (of state observations O 1 1, float32),
+A action, K privileged state, O task observation.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ class FirstRows:
 
     Attributes:
         lanes: int64 [m], ascending.
-        frames: uint8 [m, C, H, W].
+        frames: [m, C, H, W] of the environments' ``frame_dtype``.
         state: float32 [m, K], or None without privileged state.
+        observation: float32 [m, O], or None where the task observation is not asked for.
     """
 
     lanes: NDArray[np.int64]
-    frames: NDArray[np.uint8]
+    frames: NDArray[Any]
     state: NDArray[np.float32] | None
+    observation: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class VectorStep:
 
     Attributes:
         lanes: int64 [n], ascending; a lane whose environment crashed is missing.
-        frames: uint8 [n, C, H, W] after the action; of the ended episode where ``is_last``.
+        frames: [n, C, H, W] after the action; of the ended episode where ``is_last``.
         reward: float32 [n].
         terminal: bool [n]; true terminal states only.
         is_last: bool [n]; terminal or time limit.
@@ -59,10 +62,11 @@ class VectorStep:
         state: float32 [n, K], or None without privileged state.
         reset: first rows of the episodes that begin now, in lanes that ended or crashed; None if there are none.
         crashed: one message per crash; the lane's episode was dropped and its next one begins in ``reset``.
+        observation: float32 [n, O], or None where the task observation is not asked for.
     """
 
     lanes: NDArray[np.int64]
-    frames: NDArray[np.uint8]
+    frames: NDArray[Any]
     reward: NDArray[np.float32]
     terminal: NDArray[np.bool_]
     is_last: NDArray[np.bool_]
@@ -70,6 +74,7 @@ class VectorStep:
     state: NDArray[np.float32] | None
     reset: FirstRows | None
     crashed: list[str]
+    observation: NDArray[np.float32] | None = None
 
 
 class _Runner(Protocol):
@@ -97,9 +102,11 @@ class VectorEnv:
             more than one lane and a step costs more than handing over a frame (everything but ``toy/``).
 
     Attributes:
-        frame_shape: (C, H, W).
+        frame_shape: (C, H, W); (O, 1, 1) of state observations.
+        frame_dtype: NumPy name: "uint8" of pixels, "float32" of state observations.
         action_dim: A.
         state_dim: K, 0 without privileged state.
+        observation_dim: O of the task observation beside the frames, 0 where it is not asked for or not offered.
         num_cells: cells of the environment's coverage grid, 0 where it has none.
         max_agent_steps: the episode's time limit, or None where unknown.
         fingerprint: what the images depend on.
@@ -114,7 +121,8 @@ class VectorEnv:
         self._memory_fd = _nameless_file() if self.processes else -1
         self._finalizer = weakref.finalize(self, _shut, self._runners, self._memory_fd)  # also at interpreter exit
         info = self._build()
-        self.frame_shape, self.action_dim, self.state_dim = info.frame_shape, info.action_dim, info.state_dim
+        self.frame_shape, self.frame_dtype = info.frame_shape, info.frame_dtype
+        self.action_dim, self.state_dim, self.observation_dim = info.action_dim, info.state_dim, info.observation_dim
         self.num_cells, self.max_agent_steps = info.num_cells, info.max_agent_steps
         self.fingerprint = info.fingerprint
         self._memory = self._allocate(Slots.nbytes(num_envs, info))
@@ -135,6 +143,8 @@ class VectorEnv:
     @property
     def observation_space(self) -> gym.spaces.Box:
         """Box of one lane's frame, channel-first [C, H, W]."""
+        if self.frame_dtype == "float32":
+            return gym.spaces.Box(-np.inf, np.inf, self.frame_shape, np.float32)
         return gym.spaces.Box(0, 255, self.frame_shape, np.uint8)
 
     @property
@@ -143,14 +153,23 @@ class VectorEnv:
         return [runner.pid for runner in self._runners if isinstance(runner, LaneProcess)]
 
     @property
+    def episodes(self) -> NDArray[np.int64]:
+        """Number of the episode that each lane plays, [E]."""
+        return self._episodes.copy()
+
+    @property
     def next_episode(self) -> int:
         """An episode number that no lane has begun yet."""
         return int(self._episodes.max()) + 1 if self._started else 0
 
     def reset(self, episode: int = 0) -> FirstRows:
         """Start episode number ``episode`` in every lane, whatever came before."""
+        return self.begin(np.full(self.num_envs, episode, dtype=np.int64))
+
+    def begin(self, episodes: NDArray[np.int64]) -> FirstRows:
+        """Start episode number ``episodes[l]`` in lane l, whatever came before."""
         self._settle()
-        self._episodes[:] = episode
+        self._episodes[:] = episodes
         return self._start_all([None] * self.num_envs)
 
     def send(self, actions: NDArray[np.float32]) -> None:
@@ -343,12 +362,14 @@ class VectorEnv:
             state=slots.state[lanes] if self.state_dim else None,
             reset=None,
             crashed=[],
+            observation=slots.observation[lanes] if self.observation_dim else None,
         )
 
     def _first_rows(self, lanes: list[int]) -> FirstRows:
         index = np.array(lanes, dtype=np.int64)
         state = self._slots.reset_state[index] if self.state_dim else None
-        return FirstRows(index, self._slots.reset_frame[index], state)
+        observation = self._slots.reset_observation[index] if self.observation_dim else None
+        return FirstRows(index, self._slots.reset_frame[index], state, observation)
 
 
 def _nameless_file() -> int:
