@@ -88,7 +88,8 @@ def _curves(runs: Sequence[_Run], quantity: Quantity, axis: Axis) -> dict[str, l
 
 
 def _environment(env: str, runs: Sequence[_Run]) -> list[Section]:
-    axis: Axis = "agent_step" if all(axis_of(run.rows) == "agent_step" for run in runs) else "env_frames"
+    axes = {axis_of(run.rows) for run in runs}
+    axis: Axis = axes.pop() if len(axes) == 1 else "env_frames"
     prefix = f"{env}: " if env else ""
     labels = list(dict.fromkeys(run.label for run in runs))
     sections = []

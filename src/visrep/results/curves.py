@@ -20,8 +20,13 @@ from numpy.typing import NDArray
 from visrep.errors import UserError, nearest
 from visrep.results.statistics import iqm, percentile_ends
 
-Axis = Literal["agent_step", "env_frames", "seconds"]
-AXIS_LABELS: dict[str, str] = {"agent_step": "agent steps", "env_frames": "environment frames", "seconds": "seconds"}
+Axis = Literal["agent_step", "env_frames", "update", "seconds"]
+AXIS_LABELS: dict[str, str] = {
+    "agent_step": "agent steps",
+    "env_frames": "environment frames",
+    "update": "objective updates",
+    "seconds": "seconds",
+}
 Array = NDArray[np.float64]
 
 
@@ -161,7 +166,7 @@ def read_curve(run_dir: Path, kind: str, key: str, axis: Axis = "agent_step") ->
 
 def quantities(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Names of the numbers in some rows, without the axes."""
-    skip = {"kind", "env_frames", "agent_step", "seconds"}
+    skip = {"kind", "env_frames", "agent_step", "update", "seconds"}
     names = {k for row in rows for k, v in row.items() if k not in skip and isinstance(v, int | float)}
     return sorted(names)
 

@@ -81,8 +81,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def axis_of(rows: Rows) -> Axis:
-    """Agent steps where they are known; the public code's CSV files hold frames only."""
-    return "agent_step" if not rows or any("agent_step" in row for row in rows) else "env_frames"
+    """Agent steps where they are known; the public code's CSV files hold frames only, offline runs updates only."""
+    known: tuple[Axis, ...] = ("agent_step", "env_frames", "update")
+    return next((axis for axis in known if any(axis in row for row in rows)), "agent_step")
 
 
 def number(value: float) -> str:
@@ -118,7 +119,7 @@ def _phase_marks(rows: Rows) -> dict[str, float]:
     marks = {}
     for row in _of(rows, "event"):
         found = re.fullmatch(r"phase (\S+) begins", str(row.get("message")))
-        if found and row["agent_step"] > 0:
+        if found and row.get("agent_step", 0) > 0:
             marks[found[1]] = float(row["agent_step"])
     return marks
 
@@ -127,10 +128,10 @@ def _summary(rows: Rows) -> str:
     if not rows:
         return missing("episodes and metrics")
     values: list[tuple[str, str]] = []
-    for name, key in (("agent steps", "agent_step"), ("environment frames", "env_frames")):
+    for key in ("agent_step", "env_frames", "update"):
         counts = [row[key] for row in rows if math.isfinite(row.get(key, math.nan))]
         if counts:
-            values.append((name, f"{int(max(counts)):,}"))
+            values.append((AXIS_LABELS[key], f"{int(max(counts)):,}"))
     if any("seconds" in row for row in rows):
         values.append(("run time", format_seconds(max(row.get("seconds", 0.0) for row in rows))))
     if _of(rows, "train"):
@@ -267,7 +268,8 @@ def _events(rows: Rows) -> list[str]:
     events = _of(rows, "event")
     if not events:
         return [missing("events")]
-    lines = [(f"{row['agent_step']:,}", format_seconds(row["seconds"]), str(row["message"])) for row in events]
+    axis = axis_of(rows)
+    lines = [(f"{row[axis]:,}", format_seconds(row["seconds"]), str(row["message"])) for row in events]
     shown = lines if len(lines) <= 40 else [*lines[:20], ("…", "…", f"{len(lines) - 40} more"), *lines[-20:]]
     return [table(("agent step", "time", "what happened"), shown)]
 

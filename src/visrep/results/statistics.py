@@ -178,7 +178,16 @@ def _chunks(resamples: int, numbers_each: int) -> list[int]:
 
 
 def percentile_ends(values: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """Lower and upper end of the middle ``confidence`` mass along the first axis, [N, ...] to two [...]."""
+    """Lower and upper end of the middle ``confidence`` mass along the first axis, [N, ...] to two [...].
+
+    Resamples in which a statistic is not defined (NaN: an R² of a constant) are left out; NaN where none is left.
+    """
     tail = 50.0 * (1.0 - confidence)
-    low, high = np.percentile(values, [tail, 100.0 - tail], axis=0)
-    return low, high
+    undefined = np.isnan(values)
+    if not undefined.any():
+        low, high = np.percentile(values, [tail, 100.0 - tail], axis=0)
+        return low, high
+    # nanpercentile warns about columns without a number: give them one, then take it back.
+    empty = undefined.all(axis=0)
+    low, high = np.nanpercentile(np.where(empty, 0.0, values), [tail, 100.0 - tail], axis=0)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
