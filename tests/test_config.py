@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -207,11 +208,40 @@ def test_every_preset_parses_and_names_its_source(preset: str, shrunk: bool) -> 
 def test_presets_of_the_default_method_have_no_foreign_key() -> None:
     every = {key for config in (*method_configs().values(), *policy_configs().values()) for key in config.model_fields}
     for preset in list_presets():
-        assert set(read_yaml(PRESET_FOLDER / f"{preset}.yaml")) <= every | set(RunConfig.model_fields)
+        assert set(read_yaml(PRESET_FOLDER / f"{preset}.yaml")) <= every | {*RunConfig.model_fields, "preset"}
 
 
 def test_proto_dmc_is_the_defaults() -> None:
     assert parse(["preset=proto_dmc"]) == parse([])
+
+
+def test_a_preset_builds_on_another(tmp_path: Path) -> None:
+    config = parse(["preset=atc_cheetah_run+atc_small"])
+    assert (config.run.env, config.run.encoder_kind, config.run.lr, config.run.image_size) == (
+        "cheetah_run", "atc", 2e-4, 64,
+    )  # fmt: skip
+    own = tmp_path / "own.yaml"
+    own.write_text("preset: atc_walker_walk\nlr: 0.5\n")
+    assert (parse([f"preset={own}"]).run.lr, parse([f"preset={own}"]).run.action_repeat) == (0.5, 2)
+    own.write_text(f"preset: {own}\n")
+    with pytest.raises(UserError, match="builds on itself"):
+        parse([f"preset={own}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "message"),
+    [
+        (["data=x", "method=atc"], "train", "what `visrep pretrain` learns from"),
+        (["data=x", "method=none"], "pretrain", "needs an objective"),
+        (["data=x,y", "data_weights=1,2,3", "method=atc"], "pretrain", "3 numbers for 2 datasets"),
+        (["replay=latents", "encoder=x", "transfer=finetune"], "finetune", "needs transfer=frozen"),
+        (["repr_updates=often"], "train", "repr_updates=often.*constant_X"),
+        (["augment=shfit(4)"], "train", "augment=shfit.*shift"),
+    ],
+)
+def test_contradictions_of_pre_training_are_named(words: list[str], command: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(words, command)
 
 
 def test_presets_compose_and_explicit_keys_win() -> None:

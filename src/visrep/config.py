@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 import visrep.encoders
 import visrep.objectives
 import visrep.policies  # noqa: F401  (these packages fill the registries)
+from visrep.config_checks import NO_OBJECTIVE, Command, check_name, check_run
 from visrep.config_fields import RunConfig
 from visrep.config_overrides import (
     default_run_dir,
@@ -29,12 +30,12 @@ from visrep.config_overrides import (
     read_yaml,
     write_yaml,
 )
-from visrep.encoders.contract import ENCODERS
 from visrep.errors import UserError, nearest
 from visrep.objectives.contract import OBJECTIVES, ObjectiveConfig
 from visrep.policies.contract import POLICIES, PolicyConfig
 
 __all__ = [
+    "NO_OBJECTIVE",
     "Command",
     "Config",
     "RunConfig",
@@ -47,9 +48,6 @@ __all__ = [
     "parse",
 ]
 
-Command = Literal["train", "pretrain", "finetune"]
-NO_OBJECTIVE = ("random", "none")  # values of ``method`` that name no objective
-
 # A run may be continued with these changed: they alter where and how it computes, not what.
 # (checkpoint_frequency is not among them: the store's ring is sized by it.)
 MAY_DIFFER = frozenset(
@@ -59,6 +57,8 @@ MAY_DIFFER = frozenset(
     }
 )  # fmt: skip
 ABSENT = "<absent>"
+# With recorded data there are no agent steps: these count the objective's updates.
+OFFLINE_DEFAULTS = {"num_expl_steps": 0, "log_frequency_step": 100, "checkpoint_frequency": 2_500}
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -108,6 +108,10 @@ def parse(overrides: Sequence[str], command: Command = "train", base: Mapping[st
         UserError: naming the key, what was given and what to type instead.
     """
     explicit = read_overrides(overrides)
+    if "objective" in explicit:  # what the literature calls it
+        if "method" in explicit:
+            raise UserError("method and objective are one key: give one of them")
+        explicit["method"] = explicit.pop("objective")
     chosen = explicit.pop("preset", None)
     presets = {} if chosen is None else read_presets(chosen)
     values = dict(base or {}) | {key: value for key, (value, _) in presets.items()} | explicit
@@ -150,8 +154,8 @@ def _models(values: Mapping[str, Any]) -> list[type[BaseModel]]:
     method = values.get("method", RunConfig.model_fields["method"].default)
     policy = values.get("policy", RunConfig.model_fields["policy"].default)
     methods, policies = method_configs(), policy_configs()
-    _check_name("method", method, [*methods, *NO_OBJECTIVE])
-    _check_name("policy", policy, policies)
+    check_name("method", method, [*methods, *NO_OBJECTIVE])
+    check_name("policy", policy, policies)
     models: list[type[BaseModel]] = [RunConfig, *([methods[method]] if method in methods else []), policies[policy]]
     check_unique(models)
     return models
@@ -178,13 +182,6 @@ def _owners() -> dict[str, list[str]]:
             for key in model.model_fields:
                 owners.setdefault(key, []).append(f"{choice}={name}")
     return owners
-
-
-def _check_name(key: str, value: Any, known: Sequence[str] | Mapping[str, Any]) -> None:
-    if not isinstance(value, str) or value not in known:
-        near = nearest(str(value), known)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"unknown {key}={value}: {hint}known are {', '.join(known)}")
 
 
 def _check_keys(given: Mapping[str, Any], models: Sequence[type[BaseModel]], origin: str) -> None:
@@ -222,7 +219,9 @@ def _build(
     if run.method == "none" and "num_expl_steps" not in explicit:
         settled["num_expl_steps"] = 0
     # The separate phases have one length each; only `train` has a total made of two.
-    if command == "pretrain":
+    if command == "pretrain" and run.data is not None:
+        settled |= {key: value for key, value in OFFLINE_DEFAULTS.items() if key not in values}
+    elif command == "pretrain":
         if "num_train_steps" in explicit and run.num_train_steps != run.num_expl_steps:
             raise UserError("pretrain is the reward-free phase alone: set num_expl_steps=..., not num_train_steps")
         if run.num_expl_steps == 0 or run.method == "none":
@@ -239,7 +238,7 @@ def _build(
         if settled["num_train_steps"] < 1:
             raise UserError("finetune: set num_train_steps=<agent steps of the task phase>; the settings imply none")
     config = _assemble(values | settled, models)
-    _check_run(config.run, command)
+    check_run(config.run, command)
     return config
 
 
@@ -250,67 +249,6 @@ def _assemble(values: Mapping[str, Any], models: Sequence[type[BaseModel]]) -> C
     assert isinstance(run, RunConfig) and isinstance(policy, PolicyConfig)
     assert objective is None or isinstance(objective, ObjectiveConfig)
     return Config(run, objective, policy)
-
-
-def _check_run(run: RunConfig, command: Command) -> None:
-    """What no single field can tell; each message says which key to change."""
-    _check_name("encoder_kind", run.encoder_kind, ENCODERS)
-    if command != "pretrain" and run.num_train_steps <= run.num_expl_steps:
-        raise UserError(
-            f"num_train_steps={run.num_train_steps} is the TOTAL of both phases and num_expl_steps="
-            f"{run.num_expl_steps} of them are reward-free, so no agent step is left for the task: "
-            f"set num_train_steps above {run.num_expl_steps} (twice it gives both phases the same length), "
-            "or use `visrep pretrain` for the reward-free phase alone"
-        )
-    if run.method == "none" and run.num_expl_steps:
-        raise UserError(
-            f"method=none has no reward-free phase, but num_expl_steps={run.num_expl_steps}: set num_expl_steps=0, "
-            "or method=random to explore with uniform actions"
-        )
-    if run.method in NO_OBJECTIVE and run.intr_coef:
-        raise UserError(
-            f"intr_coef={run.intr_coef:g} weighs an intrinsic reward, but method={run.method} pays none: "
-            "leave intr_coef out"
-        )
-    ready = bool(run.num_expl_steps or run.encoder or run.load_pretrained)  # an encoder that could stay frozen
-    trains = command != "pretrain" and not (run.transfer == "frozen" and ready)
-    if run.method in NO_OBJECTIVE and trains and run.encoder_gradient in ("objective", "both"):
-        raise UserError(
-            f"encoder_gradient={run.encoder_gradient} needs an objective and method={run.method} has none: set "
-            "encoder_gradient=critic to learn the encoder from the task, or none to leave it as it is"
-        )
-    unknown = sorted(set(run.keep) - set(POLICIES[run.policy].parts))
-    if unknown:
-        raise UserError(
-            f"keep={','.join(run.keep)}: policy={run.policy} has no {' and no '.join(unknown)} to keep; it has "
-            f"{', '.join(POLICIES[run.policy].parts)}"
-        )
-    if run.load_pretrained and (run.num_expl_steps or run.pretrained_dir is None):
-        raise UserError(
-            "load_pretrained=true takes the reward-free phase from a finished run: "
-            "set num_expl_steps=0 and pretrained_dir=<its folder>"
-        )
-    if command == "finetune" and run.transfer != "scratch" and run.encoder is None and not run.load_pretrained:
-        raise UserError(
-            f"finetune with transfer={run.transfer} starts from a pre-trained encoder: set encoder=<run directory "
-            "or encoder.safetensors>, or transfer=scratch"
-        )
-    if run.batch_size > run.replay_buffer_capacity:
-        raise UserError(
-            f"batch_size={run.batch_size} is larger than replay_buffer_capacity={run.replay_buffer_capacity}: "
-            "no batch could be filled; lower batch_size or raise the capacity"
-        )
-    if run.updates_per_agent_step and run.num_seed_steps >= run.replay_buffer_capacity:
-        raise UserError(
-            f"num_seed_steps={run.num_seed_steps} transitions before the first update never fit into "
-            f"replay_buffer_capacity={run.replay_buffer_capacity}, so the run would not learn: lower num_seed_steps or "
-            "raise the capacity"
-        )
-    if run.updates_per_agent_step and run.batch_size > run.num_seed_steps:
-        raise UserError(
-            f"batch_size={run.batch_size} is larger than the data at the first update, num_seed_steps="
-            f"{run.num_seed_steps} transitions: raise num_seed_steps to at least {run.batch_size} or lower batch_size"
-        )
 
 
 def _validate(model: type[M], values: Mapping[str, Any]) -> M:

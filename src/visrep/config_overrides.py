@@ -134,17 +134,25 @@ def list_presets() -> dict[str, str]:
     }
 
 
-def read_presets(names: Any) -> dict[str, tuple[Any, str]]:
-    """``"proto_dmc+tiny"`` to ``{key: (value, preset)}``, later over earlier; a name may also be a .yaml file."""
+def read_presets(names: Any, within: tuple[str, ...] = ()) -> dict[str, tuple[Any, str]]:
+    """``"proto_dmc+tiny"`` to ``{key: (value, preset)}``, later over earlier; a name may also be a .yaml file.
+
+    A preset's own key ``preset`` names those that it builds on. ``within`` are the presets that are being read.
+    """
     values: dict[str, tuple[Any, str]] = {}
     for name in str(names).split("+"):
+        if name in within:
+            raise UserError(f"preset {name!r} builds on itself: {' -> '.join([*within, name])}")
         own_file = name.endswith((".yaml", ".yml"))
         path = Path(name) if own_file else PRESET_FOLDER / f"{name}.yaml"
         if not own_file and name not in list_presets():
             near = nearest(name, list_presets())
             hint = f"did you mean {', '.join(near)}? " if near else ""
             raise UserError(f"unknown preset {name!r}: {hint}known are {', '.join(list_presets())}")
-        values.update({key: (value, name) for key, value in read_yaml(path).items()})
+        own = read_yaml(path)
+        if "preset" in own:
+            values.update(read_presets(own.pop("preset"), (*within, name)))
+        values.update({key: (value, name) for key, value in own.items()})
     return values
 
 

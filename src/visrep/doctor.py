@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
-from visrep.envs.rendering import RENDERERS, Probe, package_problem, probe, resolve_renderer
+from visrep.envs.rendering import RENDERERS, Probe, package_problem, probe
 from visrep.errors import UserError
 
 SHOWN = ("torch", "numpy", "gymnasium", "mujoco", "dm_control", "mujoco-warp", "warp-lang", "safetensors", "av")
@@ -129,13 +129,10 @@ def _built_in_environment() -> list[Problem]:
 def _run(console: Console, config: Any) -> list[Problem]:
     """The configuration's own environment, renderer, memory and disk."""
     run = config.run
-    from visrep.envs.make import full_name, make_env
+    from visrep.runs.compose import env_spec
 
     try:
-        render = resolve_renderer(run.render) if full_name(run.env).startswith("dmc/") else run.render
-        env: Any = make_env(
-            run.env, image_size=run.image_size, action_repeat=run.action_repeat, render=render, camera=run.camera
-        )
+        env: Any = env_spec(config).make()
     except UserError as error:
         return [Problem(f"env={run.env}: {error}", "see the message, or try env=toy/maze")]
     console.print(f"\nenv={run.env} renderer={env.unwrapped.fingerprint().get('renderer')}", markup=False)
@@ -150,9 +147,14 @@ def _run(console: Console, config: Any) -> list[Problem]:
 
 
 def _budget(run: Any, env: Any, config: Any) -> Any:
+    from visrep.data.actions import ActionSpec
+    from visrep.data.store import StoreSpec
     from visrep.runs.compose import replay_budget
 
-    height, width, channels = env.observation_space.shape
+    shape = env.observation_space.shape  # of pixels (H, W, C), of state observations (O,)
+    height, width, channels = shape if len(shape) == 3 else (1, 1, shape[0])
     state_dim = getattr(env.unwrapped, "state_dim", 0)
-    run_dir = Path(run.run_dir or ".")
-    return replay_budget(config, (channels, height, width), env.action_space.shape[0], state_dim, run_dir)
+    side: dict[str, tuple[int, ...]] = {"state": (state_dim,)} if state_dim else {}
+    actions = ActionSpec(env.action_space.shape[0])
+    spec = StoreSpec((channels, height, width), actions, side, env.observation_space.dtype.name)
+    return replay_budget(config, spec, Path(run.run_dir or "."))

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +44,8 @@ class RunLog:
         console: shows one line per episode and evaluation; None for silence.
         train_columns: columns of train.csv after the four of the reference, fixed for the whole run.
         eval_columns: columns of eval.csv after the three of the reference.
+        unit: what the count of every record counts. Where it is the objective's updates (pre-training on recorded
+            experience, which has no agent steps) there are no episodes, hence no CSV files.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class RunLog:
         *,
         train_columns: Sequence[str] = (),
         eval_columns: Sequence[str] = (),
+        unit: Literal["agent_step", "update"] = "agent_step",
     ) -> None:
+        self.unit = unit
         self.run_dir, self.action_repeat, self.console = Path(run_dir), action_repeat, console
-        self._columns = {
-            "train.csv": ("episode", "episode_reward", "fps", "step", *train_columns),
-            "eval.csv": ("episode", "episode_reward", "step", *eval_columns),
-        }
+        self._columns: dict[str, tuple[str, ...]] = {}
+        if unit == "agent_step":
+            self._columns["train.csv"] = ("episode", "episode_reward", "fps", "step", *train_columns)
+            self._columns["eval.csv"] = ("episode", "episode_reward", "step", *eval_columns)
         for name, columns in self._columns.items():
             if len(set(columns)) != len(columns):
                 raise ValueError(f"{name}: a column is named twice in {list(columns)}")
@@ -89,13 +93,22 @@ class RunLog:
             self.console.line(f"| eval  | E: {episode} | S: {frames} | R: {episode_reward:.4f}", "green")
 
     def metrics(self, agent_step: int, values: Mapping[str, float]) -> None:
-        """Learner metrics (losses, rates, coverage ...) at one time; shown in TensorBoard as ``learner/<name>``."""
+        """Learner metrics (losses, rates, coverage ...) at one time; shown in TensorBoard as ``learner/<name>``.
+
+        ``agent_step`` is the count in this log's unit, here and below.
+        """
         self._json("metrics", agent_step, dict(values))
         self._scalars("learner", agent_step, values)
 
     def event(self, agent_step: int, message: str, **fields: Any) -> None:
         """Something worth remembering (phase change, worker restarted); ``fields`` are further JSON values."""
         self._json("event", agent_step, {"message": message, **fields})
+
+    def warning(self, agent_step: int, message: str) -> None:
+        """An event that the user should see: also shown on the console."""
+        self.event(agent_step, f"warning: {message}")
+        if self.console is not None:
+            self.console.line(f"warning: {message}", "yellow")
 
     def _episode(self, kind: str, agent_step: int, head: dict[str, float], more: Mapping[str, Value]) -> None:
         name = f"{kind}.csv"
@@ -111,12 +124,10 @@ class RunLog:
         self._scalars(kind, agent_step, {**head, **more})
 
     def _json(self, kind: str, agent_step: int, values: Mapping[str, Any]) -> None:
-        record: dict[str, Any] = {
-            "kind": kind,
-            "agent_step": int(agent_step),
-            "env_frames": int(agent_step) * self.action_repeat,
-            "seconds": round(self.seconds, 3),
-        }
+        record: dict[str, Any] = {"kind": kind, self.unit: int(agent_step)}
+        if self.unit == "agent_step":
+            record["env_frames"] = int(agent_step) * self.action_repeat
+        record["seconds"] = round(self.seconds, 3)
         taken = sorted(set(values) & (set(record) | {"nonfinite"}))
         if taken:
             raise ValueError(f"metrics.jsonl keeps the names {', '.join(taken)} for itself; choose others")
@@ -228,9 +239,7 @@ class _TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
 
             # The purge hides from a TensorBoard that is already open what it has read beyond the checkpoint.
-            self._writer = SummaryWriter(
-                str(self._folder), purge_step=self._last_frame + 1 if self._resumed else None
-            )
+            self._writer = SummaryWriter(str(self._folder), purge_step=self._last_frame + 1 if self._resumed else None)
         self._last_frame = max(self._last_frame, env_frames)
         self._writer.add_scalar(tag, value, env_frames)
 

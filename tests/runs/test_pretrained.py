@@ -19,7 +19,7 @@ from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
-from visrep.runs.compose import Networks, build_networks, env_spec
+from visrep.runs.compose import Networks, Source, build_networks, env_spec
 from visrep.runs.pretrained import find_pretrained_run, inherited_settings, load_agent, take_over
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def networks_like(run_dir: Path, *more: str) -> tuple[Networks, VectorEnv]:
     typed = ["num_train_steps=60", f"encoder={run_dir}", *more]
     config = parse(typed, "finetune", inherited_settings(typed))
     with VectorEnv(env_spec(config), 1, 0) as envs:
-        return build_networks(config, envs, CPU), envs
+        return build_networks(config, Source.of(envs), CPU), envs
 
 
 def test_pretrain_leaves_encoder_and_agents(pretrained: Path) -> None:

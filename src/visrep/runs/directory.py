@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import platform
 import sys
@@ -14,7 +13,7 @@ from visrep.checkpoint import write_atomic, write_json_atomic
 from visrep.config import Config, differing_keys
 from visrep.config_overrides import read_yaml
 from visrep.errors import UserError
-from visrep.files import remove_leftovers
+from visrep.files import remove_leftovers, take_lock
 
 RECORDS = ("train.csv", "eval.csv", "metrics.jsonl")
 PACKAGES = ("visrep", "torch", "numpy", "gymnasium", "mujoco", "dm_control", "mujoco-warp")
@@ -40,7 +39,7 @@ class RunDirectory:
         try:
             for folder in (self.path, self.model, self.video, self.state):
                 folder.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            self._lock = take_lock(self.path, "wait for it or choose another run_dir")
             for folder in (self.path, self.model, self.video):
                 remove_leftovers(folder)
             self._settle_config()
@@ -101,15 +100,6 @@ class RunDirectory:
         ]
         write_json_atomic(path, provenance)
         return changed
-
-    def _take_lock(self) -> None:
-        self._lock = open(self.path / ".lock", "w", encoding="utf-8")  # noqa: SIM115  (open as long as the run lasts)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{self.path} is in use by another running process: wait for it or choose another run_dir"
-            ) from error
 
     def _settle_config(self) -> None:
         if not self.config_file.exists():

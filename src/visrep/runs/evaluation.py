@@ -8,13 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from visrep.encoders.contract import Encoder
 from visrep.envs.vector import VectorEnv
-from visrep.policies.contract import Policy
-from visrep.runs.acting import FrameStacker, policy_actions
+from visrep.runs.acting import Agent, FrameStacker
 
 
 @dataclass
@@ -24,7 +21,7 @@ class Evaluation:
     Attributes:
         returns: undiscounted extrinsic return of each episode.
         success: share of successful episodes; None where the task does not define success.
-        frames: the first episode's frames, each uint8 [H, W, C].
+        frames: the first episode's frames, each uint8 [H, W, C] (of state observations the vectors, [1, 1, O]).
     """
 
     returns: list[float]
@@ -44,31 +41,25 @@ def evaluation_lanes(num_envs: int, episodes: int) -> int:
 
 def evaluate(
     envs: VectorEnv,
-    encoder: Encoder,
-    policy: Policy,
+    agent: Agent,
     *,
     frame_stack: int,
     episodes: int,
     agent_step: int,
     first_episode: int,
-    device: torch.device,
-    precision: str,
 ) -> Evaluation:
     """Play ``episodes`` episodes with the evaluation action.
 
     Args:
         envs: evaluation environments; their episodes start at number ``first_episode`` in every lane.
-        encoder: images to features.
-        policy: acts on features.
+        agent: who acts.
         frame_stack: frames per observation.
         episodes: a multiple of the number of lanes.
         agent_step: handed to the policy (schedules).
         first_episode: number of each lane's first episode: evaluations at different times see different episodes, and a
             resumed run sees the same ones as an uninterrupted run.
-        device: where the networks are.
-        precision: "fp32" or "bf16".
     """
-    stacker = FrameStacker(envs.num_envs, envs.frame_shape, frame_stack)
+    stacker = FrameStacker(envs.num_envs, envs.frame_shape, frame_stack, envs.frame_dtype)
     first = envs.reset(episode=first_episode)
     stacker.begin(first.lanes, first.frames)
     left = np.full(envs.num_envs, episodes // envs.num_envs)
@@ -77,7 +68,7 @@ def evaluate(
     finished_successes: list[bool] = []
     recording = True
     while (left > 0).any():
-        step = envs.step(policy_actions(encoder, policy, stacker.frames, agent_step, device, precision, None))
+        step = envs.step(agent.actions(stacker.frames, agent_step))
         stacker.push(step.lanes, step.frames)
         returns[step.lanes] += step.reward
         if step.success is not None:

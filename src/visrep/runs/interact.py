@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore
 from visrep.envs.vector import FirstRows, VectorEnv, VectorStep
-from visrep.runs.acting import FrameStacker, policy_actions, random_actions
+from visrep.pace import Pace
+from visrep.runs.acting import Agent, FrameStacker, random_actions
 from visrep.runs.counters import Counters
 from visrep.runs.monitor import Monitor
-from visrep.runs.update import Learner, update
+from visrep.runs.probing import ProbeWatch
+from visrep.runs.recording import Recorder
+from visrep.runs.update import Learner, representation_update, update
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Phase:
         random_until: agent step before which actions are uniform.
         learns: False for the uniform-random control, which only acts.
         updates_per_agent_step: ratio of updates to agent steps.
+        seed_action_std: the first actions are drawn around the untrained policy's mean with this std instead.
     """
 
     name: str
@@ -42,21 +47,35 @@ class Phase:
     random_until: int
     learns: bool
     updates_per_agent_step: float
+    seed_action_std: float | None = None
 
 
 @dataclass
 class Rig:
-    """The built parts that one phase runs on."""
+    """The built parts that one phase runs on.
+
+    ``repr_sampler`` gives the objective batches of its own; None where it shares the policy's.
+    """
 
     envs: VectorEnv
     stacker: FrameStacker
     store: FrameStore
     sampler: Sampler
+    repr_sampler: Sampler | None
+    recorder: Recorder
+    agent: Agent
     learner: Learner
+    pace: Pace
     counters: Counters
     monitor: Monitor
+    watch: ProbeWatch
     action_generator: np.random.Generator
     device: torch.device
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Stored images as the learner's encoder takes them: at the centre of a crop, where there is one."""
+        prepare = self.agent.prepare if self.recorder.agent is None else None
+        return images if prepare is None else prepare(images)
 
 
 def interact(
@@ -91,19 +110,13 @@ def interact(
 
 
 def _choose_actions(rig: Rig, phase: Phase) -> np.ndarray[Any, np.dtype[np.float32]]:
-    envs, learner, agent_step = rig.envs, rig.learner, rig.counters.agent_step
-    if not phase.learns or agent_step < phase.random_until:
+    envs, agent_step = rig.envs, rig.counters.agent_step
+    seeding = not phase.learns or agent_step < phase.random_until
+    if seeding and (phase.seed_action_std is None or not phase.learns):
         actions = random_actions(envs.num_envs, envs.action_dim, rig.action_generator)
     else:
-        actions = policy_actions(
-            learner.encoder,
-            learner.policy,
-            rig.stacker.frames,
-            agent_step,
-            rig.device,
-            learner.precision,
-            learner.generator,
-        )
+        std = phase.seed_action_std if seeding else None
+        actions = rig.agent.actions(rig.stacker.frames, agent_step, rig.learner.generator, std)
     rig.counters.actions = actions
     return actions
 
@@ -117,19 +130,27 @@ def _learn(rig: Rig, phase: Phase) -> None:
     steps_so_far = counters.agent_step - counters.learn_start + rig.envs.num_envs
     due = math.ceil(steps_so_far * phase.updates_per_agent_step - 1e-9) - counters.phase_updates
     for _ in range(due):
-        batch = rig.sampler.sample().to(rig.device)
         # With one environment and one update per step this tick is the reference's ``step``.
         tick = counters.learn_start + counters.phase_updates
-        rig.monitor.learned(update(rig.learner, batch, tick, counters.agent_step))
+        trained = rig.learner.representation is not None
+        count = rig.pace.at(tick, counters.learn_start) if trained else 0
+        shared = count > 0 and rig.repr_sampler is None
+        batch = rig.sampler.sample().to(rig.device)
+        metrics = update(rig.learner, batch, tick, counters.agent_step, train_representation=shared)
+        for _ in range(count - shared):
+            own = rig.repr_sampler or rig.sampler
+            metrics |= representation_update(rig.learner, own.sample().to(rig.device))
+        rig.monitor.learned(metrics)
         counters.phase_updates += 1
         counters.updates += 1
 
 
 def _begin_episodes(rig: Rig, first: FirstRows) -> None:
     count = len(first.lanes)
+    rig.stacker.begin(first.lanes, first.frames)
     rig.store.add(
         first.lanes,
-        first.frames,
+        rig.recorder.rows(rig.stacker, first.lanes, first.frames),
         np.zeros((count, rig.envs.action_dim), dtype=np.float32),
         np.zeros(count, dtype=np.float32),
         np.ones(count, dtype=bool),
@@ -137,15 +158,15 @@ def _begin_episodes(rig: Rig, first: FirstRows) -> None:
         np.zeros(count, dtype=bool),
         _side(first.state),
     )
-    rig.stacker.begin(first.lanes, first.frames)
     rig.monitor.visited(first.state)
 
 
 def _record(rig: Rig, step: VectorStep) -> None:
     count = len(step.lanes)
+    rig.stacker.push(step.lanes, step.frames)
     rig.store.add(
         step.lanes,
-        step.frames,
+        rig.recorder.rows(rig.stacker, step.lanes, step.frames),
         rig.counters.actions[step.lanes],
         step.reward,
         np.zeros(count, dtype=bool),
@@ -153,7 +174,6 @@ def _record(rig: Rig, step: VectorStep) -> None:
         step.is_last,
         _side(step.state),
     )
-    rig.stacker.push(step.lanes, step.frames)
     rig.monitor.stepped(step)
     if step.reset is not None:
         _begin_episodes(rig, step.reset)

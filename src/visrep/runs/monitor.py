@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,28 @@ NONFINITE_CHECK_UPDATES = 100
 
 class NonFiniteLoss(UserError):
     """A loss or value became NaN or infinite; the last checkpoint is the last good state."""
+
+
+def require_finite(metrics: dict[str, Tensor], where: str) -> None:
+    """Raise NonFiniteLoss naming the first value that is NaN or infinite, and ``where`` the run stands."""
+    name = first_nonfinite(metrics)
+    if name is not None:
+        raise _stopped(name, where)
+
+
+def require_finite_weights(modules: Mapping[str, nn.Module], where: str) -> None:
+    """Raise NonFiniteLoss naming the first weight that is NaN or infinite."""
+    for key, module in modules.items():
+        for name, value in module.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise _stopped(f"{key}.{name}", where)
+
+
+def _stopped(name: str, where: str) -> NonFiniteLoss:
+    return NonFiniteLoss(
+        f"{name} became NaN or infinite at {where}: the run stopped; the newest checkpoint holds the last good state. "
+        "Try a smaller lr, precision=fp32, or look at the metrics just before this step"
+    )
 
 
 class Monitor:
@@ -71,23 +93,19 @@ class Monitor:
 
     def require_finite(self, metrics: dict[str, Tensor]) -> None:
         """Raise NonFiniteLoss naming the first value that is NaN or infinite."""
-        name = first_nonfinite(metrics)
-        if name is not None:
-            self._stop(name)
+        require_finite(metrics, self._where)
 
     def require_finite_weights(self, modules: Mapping[str, nn.Module]) -> None:
         """Raise NonFiniteLoss before broken weights reach a file: a loss may look fine until its gradient overflows."""
-        for key, module in modules.items():
-            for name, value in module.state_dict().items():
-                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                    self._stop(f"{key}.{name}")
+        require_finite_weights(modules, self._where)
 
-    def _stop(self, name: str) -> NoReturn:
-        raise NonFiniteLoss(
-            f"{name} became NaN or infinite at agent step {self.counters.agent_step}, update {self.counters.updates}: "
-            "the run stopped; the newest checkpoint holds the last good state. Try a smaller lr, precision=fp32, "
-            "or look at the metrics just before this step"
-        )
+    @property
+    def _where(self) -> str:
+        return f"agent step {self.counters.agent_step}, update {self.counters.updates}"
+
+    def warn(self, message: str) -> None:
+        """Tell the user, on the screen and in the log, that something looks wrong; the run goes on."""
+        self.log.warning(self.counters.agent_step, message)
 
     def visited(self, state: NDArray[np.float32] | None) -> None:
         """Count privileged states [n, K] for the coverage."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from visrep.config import Command, Config
 from visrep.encoders.contract import build_encoder
 from visrep.objectives.contract import OBJECTIVES, Novelty
+from visrep.pace import Pace, UpdateCounts, parse_update_counts
 from visrep.runs.compose import Networks
 from visrep.runs.interact import Phase
 from visrep.runs.update import EncoderGradient, Intrinsic
@@ -17,11 +18,21 @@ from visrep.runs.update import EncoderGradient, Intrinsic
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """A phase and how its learner is made."""
+    """A phase and how its learner is made.
+
+    Attributes:
+        phase: what the loop does until when.
+        intrinsic: what the policy maximises.
+        encoder_gradient: whose loss trains the encoder.
+        pace: when the objective is updated.
+        latents: the store keeps the frozen encoder's latent images.
+    """
 
     phase: Phase
     intrinsic: Intrinsic
     encoder_gradient: EncoderGradient
+    pace: Pace
+    latents: bool = False
 
 
 def plan_phases(config: Config, command: Command, networks: Networks) -> list[PhasePlan]:
@@ -46,8 +57,10 @@ def _pretraining(config: Config) -> PhasePlan:
         random_until=run.num_random_steps,
         learns=learns,
         updates_per_agent_step=run.updates_per_agent_step,
+        seed_action_std=_seed_action_std(config),
     )
-    return PhasePlan(phase, "only" if learns else "none", run.encoder_gradient if learns else "none")
+    gradient, counts = _arm(config)
+    return PhasePlan(phase, "only" if learns else "none", gradient if learns else "none", _pace(config, phase, counts))
 
 
 def _task_phase(config: Config, networks: Networks) -> PhasePlan:
@@ -60,10 +73,32 @@ def _task_phase(config: Config, networks: Networks) -> PhasePlan:
         random_until=run.num_random_steps,
         learns=True,
         updates_per_agent_step=run.updates_per_agent_step,
+        seed_action_std=_seed_action_std(config),
     )
     pays = isinstance(networks.objective, Novelty) and run.intr_coef > 0
-    frozen = run.transfer == "frozen" and not _from_scratch(config)
-    return PhasePlan(phase, "bonus" if pays else "none", "none" if frozen else run.encoder_gradient)
+    gradient, counts = _arm(config)
+    if run.transfer == "frozen" and not _from_scratch(config):
+        gradient = "none"
+    latents = run.replay == "latents"
+    return PhasePlan(phase, "bonus" if pays else "none", gradient, _pace(config, phase, counts), latents)
+
+
+def _arm(config: Config) -> tuple[EncoderGradient, UpdateCounts]:
+    """Who trains the encoder, and how often the objective is updated beside the policy."""
+    run = config.run
+    if run.encoder_gradient == "init":
+        return "both", parse_update_counts(f"front_{run.repr_init_updates}_0")
+    per_iteration = 1.0 / run.updates_per_agent_step if run.updates_per_agent_step else 1.0
+    text = run.repr_updates or f"mod_{run.encoder_update_frequency}"
+    return run.encoder_gradient, parse_update_counts(text, per_iteration)
+
+
+def _pace(config: Config, phase: Phase, counts: UpdateCounts) -> Pace:
+    return Pace(counts, phase.end, phase.updates_per_agent_step, config.run.repr_start_steps)
+
+
+def _seed_action_std(config: Config) -> float | None:
+    return config.run.seed_action_std if config.run.seed_actions == "policy" else None
 
 
 def _from_scratch(config: Config) -> bool:
@@ -83,4 +118,5 @@ def enter_task_phase(config: Config, networks: Networks) -> None:
             actions = networks.objective.actions
             anew = OBJECTIVES.build(networks.objective.name, encoder, actions, config.objective)
             networks.objective.load_state_dict(anew.state_dict())
+    assert networks.policy is not None, "a task phase acts"
     networks.policy.fresh(frozenset(config.run.keep))

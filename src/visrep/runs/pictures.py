@@ -101,7 +101,7 @@ def prototype_places(rig: Rig, objective: HasPrototypes, samples: int = SAMPLES)
     positions, embeddings = [], []
     for _ in range(-(-samples // CHUNK)):
         batch = sampler.sample().to(rig.device)
-        features, following = (encode(rig.learner, batch.image(offset)).float() for offset in (0, 1))
+        features, following = (encode(rig.learner, rig.prepared(batch.image(offset))).float() for offset in (0, 1))
         embeddings.append(objective.embed(Transition(features, batch.at("action", 1), following)))
         positions.append(batch.at("state", 1)[:, :2])
     cosines = F.normalize(torch.cat(embeddings), dim=1) @ F.normalize(objective.prototypes, dim=1).T  # [N, K]

@@ -20,17 +20,21 @@ from visrep.checkpoint import (
 from visrep.config import Config
 from visrep.config_overrides import read_yaml
 from visrep.console import Console
+from visrep.data.dataset import read_manifest
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
+from visrep.objectives.contract import Novelty
 from visrep.runs.compose import Networks
 
 ENCODER_FILE = "encoder.safetensors"
+REPRESENTATION = "representation"  # a file of what was pre-trained on recorded experience, without a policy
 
 # Lengths, places and machine settings are each run's own.
 NOT_INHERITED = frozenset(
     {
         "num_expl_steps", "num_train_steps", "run_dir", "resume", "encoder", "load_pretrained", "pretrained_dir",
-        "pretrained_step", "experiment", "device", "threads", "storage", "transfer", "seed",
+        "pretrained_step", "experiment", "device", "threads", "storage", "transfer", "seed", "data", "data_weights",
+        "num_repr_updates",
     }
 )  # fmt: skip
 
@@ -43,6 +47,11 @@ def save_pretrained(networks: Networks, folder: Path, name: str, provenance: dic
     """Write ``encoder.safetensors`` and ``<name>.safetensors`` (encoder, objective, policy) into ``folder``."""
     save_encoder(networks.encoder, folder / ENCODER_FILE, provenance)
     return save_agent(networks, folder, name, provenance)
+
+
+def save_representation(networks: Networks, folder: Path, provenance: dict[str, Any]) -> Path:
+    """Write ``encoder.safetensors`` and ``representation.safetensors`` (encoder, objective): there is no policy."""
+    return save_pretrained(networks, folder, REPRESENTATION, provenance)
 
 
 def save_agent(networks: Networks, folder: Path, name: str, provenance: dict[str, Any]) -> Path:
@@ -143,25 +152,34 @@ def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], c
     if source is None:
         return
     explores = run.num_expl_steps > 0
-    # What the task phase makes fresh anyway may be of another kind.
-    agent = load_agent(networks, source, leave=() if run.keep or explores else ("policy",))
+    # What the task phase makes fresh anyway, or does not use, may be of another kind.
+    pays = run.intr_coef > 0 and isinstance(networks.objective, Novelty)
+    used = explores or pays or run.transfer == "finetune"
+    leave = {"policy": not (run.keep or explores), "objective": not used or _other_method(config, source)}
+    agent = load_agent(networks, source, leave=[key for key, left in leave.items() if left])
     held = ", ".join(sorted(agent.parts))
     console.line(f"pre-trained {held}: {agent.path}")
     lacking = [key for key in networks.modules() if key not in agent.parts]
-    if "objective" in lacking and run.intr_coef > 0 and run.transfer == "frozen" and not explores:
+    if "objective" in lacking and pays and run.transfer == "frozen" and not explores:
         raise UserError(
             f"{agent.path} holds only the {held}. The bonus (intr_coef={run.intr_coef:g}) also needs the pre-trained "
             f"networks of method={run.method}: name the run directory or its model/expl_agent_*.safetensors, "
             "or set intr_coef=0 (or method=none)"
         )
-    for key in lacking if run.keep else set(lacking) - {"policy"}:
+    for key in (key for key in lacking if not leave.get(key)):
         console.line(f"note: no pre-trained {key} is taken over; it starts fresh")
     for difference in agent.image_differences(fingerprint):
         console.line(f"note: the pre-training saw other images: {difference}")
 
 
+def _other_method(config: Config, source: str) -> bool:
+    """Whether what ``source`` names was trained by another objective than this run's."""
+    theirs = inherited_settings([f"encoder={source}"]).get("method", config.run.method)
+    return bool(theirs != config.run.method)
+
+
 def find_agent(source: str) -> Path:
-    """The newest exploration agent of a run directory, its encoder file where it has none, or the file itself."""
+    """The newest exploration agent of a run directory, else its representation or encoder, or the file itself."""
     path = Path(source).expanduser()
     if path.is_file():
         return path
@@ -170,9 +188,9 @@ def find_agent(source: str) -> Path:
     agents = _agents(path, "expl")
     if agents:
         return agents[-1]
-    encoder = path / "model" / ENCODER_FILE
-    if encoder.is_file():
-        return encoder
+    for name in (f"{REPRESENTATION}.safetensors", ENCODER_FILE):
+        if (path / "model" / name).is_file():
+            return path / "model" / name
     raise UserError(
         f"encoder={source}: this run directory has no model/expl_agent_*.safetensors and no model/{ENCODER_FILE}; "
         "has its pre-training finished?"
@@ -254,4 +272,16 @@ def inherited_settings(words: list[str]) -> dict[str, Any]:
         values = provenance.get("config", {})
     else:
         values = read_yaml(path / "config.yaml") if (path / "config.yaml").is_file() else {}
-    return {key: value for key, value in values.items() if key not in NOT_INHERITED}
+    left = NOT_INHERITED | ({"log_frequency_step", "checkpoint_frequency"} if values.get("data") else set())
+    return {key: value for key, value in values.items() if key not in left}  # those count updates off line
+
+
+def dataset_settings(words: list[str]) -> dict[str, Any]:
+    """Settings that the (first) dataset of ``data=...`` decides: its environment, its images, the frames per image."""
+    source = next((word.partition("=")[2] for word in words if word.startswith("data=")), "").split(",")[0].strip()
+    if not source:
+        return {}
+    manifest = read_manifest(Path(source).expanduser())
+    about = {**(manifest.get("environment") or {}), **manifest}
+    keys = ("env", "observation", "image_size", "action_repeat", "frame_stack", "camera")
+    return {key: about[key] for key in keys if about.get(key) is not None}

@@ -13,7 +13,7 @@ from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
-from visrep.runs.compose import build_networks, choose_device, env_spec
+from visrep.runs.compose import Source, build_agent, build_networks, choose_device, env_spec
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.pretrained import load_agent, newest_agent
 from visrep.video import write_video
@@ -44,26 +44,23 @@ def evaluate_run(
     seed = config.run.seed + 1 if seed is None else seed
     lanes = evaluation_lanes(config.run.num_envs, episodes)
     with VectorEnv(env_spec(config), lanes, seed) as envs:
-        networks = build_networks(config, envs, device)
-        agent = load_agent(networks, str(newest_agent(folder))).path
+        networks = build_networks(config, Source.of(envs), device)
+        path = load_agent(networks, str(newest_agent(folder))).path
         result = evaluate(
             envs,
-            networks.encoder,
-            networks.policy,
+            build_agent(config, networks, device),
             frame_stack=config.run.frame_stack,
             episodes=episodes,
             agent_step=torch.iinfo(torch.int32).max,  # schedules at their end
             first_episode=0,
-            device=device,
-            precision=config.run.precision,
         )
     returns = np.asarray(result.returns)
     spread = f"std {returns.std():.2f}, {episodes} episodes"
-    console.line(f"{agent.name} on {config.run.env}: return {returns.mean():.2f} ({spread})")
+    console.line(f"{path.name} on {config.run.env}: return {returns.mean():.2f} ({spread})")
     if result.success is not None:
         console.line(f"success {100 * result.success:.0f} %")
     if video is not None:
         write_video(Path(video), result.frames)
-    figures = {"agent": agent.name, "seed": seed, "returns": result.returns, "success": result.success}
+    figures = {"agent": path.name, "seed": seed, "returns": result.returns, "success": result.success}
     write_json_atomic(folder / "evaluation.json", figures)
     return 0

@@ -11,25 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from visrep.checkpoint import CheckpointStore, write_json_atomic
+from visrep.checkpoint import CheckpointStore
 from visrep.config import Command, Config
 from visrep.console import Console, Progress
+from visrep.data.dataset import write_dataset
 from visrep.envs.make import make_env
 from visrep.envs.vector import VectorEnv
-from visrep.errors import UserError
 from visrep.log import RunLog
-from visrep.runs.acting import FrameStacker
 from visrep.runs.compose import (
     Networks,
-    batch_spec,
-    build_learner,
+    Source,
+    build_agent,
     build_networks,
-    build_sampler,
-    build_store,
     choose_device,
     compile_networks,
     env_spec,
     replay_budget,
+    store_spec,
 )
 from visrep.runs.counters import Counters
 from visrep.runs.coverage import Coverage
@@ -37,28 +35,16 @@ from visrep.runs.diagnostics import write_metrics
 from visrep.runs.directory import RunDirectory, command_line, versions
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.interact import Rig, interact
+from visrep.runs.manifest import replay_manifest
 from visrep.runs.monitor import Monitor
 from visrep.runs.phases import PhasePlan, enter_task_phase, plan_phases
 from visrep.runs.pictures import write_pictures
 from visrep.runs.pretrained import save_agent, save_pretrained, take_over
+from visrep.runs.resuming import Outcome, saved_state
+from visrep.runs.rig import build_rig, register
 from visrep.runs.state import RunState, seed_globals
 from visrep.runs.stopping import StopRequest
 from visrep.video import write_video
-
-
-@dataclass
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        run_dir: its directory.
-        finished: False when it was interrupted after a checkpoint.
-        agent_step: where it stands.
-    """
-
-    run_dir: Path
-    finished: bool
-    agent_step: int
 
 
 @dataclass
@@ -92,9 +78,7 @@ class Session:
         }
 
 
-def run(
-    config: Config, command: Command, run_dir: Path, console: Console, console_episodes: bool = True
-) -> Outcome:
+def run(config: Config, command: Command, run_dir: Path, console: Console, console_episodes: bool = True) -> Outcome:
     """Run ``command`` (train, pretrain or finetune) in ``run_dir``; continue where it stands if it was begun before.
 
     ``console_episodes`` prints a line for every training episode and evaluation.
@@ -107,12 +91,11 @@ def run(
     device, reason = choose_device(config.run.device)
     with RunDirectory(run_dir, config) as directory, StopRequest() as stop:
         checkpoints = CheckpointStore(directory.state)
-        saved = _saved_state(config, checkpoints, directory)
+        saved = saved_state(config, checkpoints, directory)
         console.line(f"run directory: {run_dir}")
         console.line(f"device: {device} ({reason})")
         envs = VectorEnv(env_spec(config), config.run.num_envs, config.run.seed)
         try:
-            _show_budget(config, envs, run_dir, console)
             session = _open(config, command, directory, console, device, envs, checkpoints, stop, console_episodes)
             try:
                 return _run_phases(session, saved)
@@ -124,21 +107,12 @@ def run(
             envs.close()
 
 
-def _show_budget(config: Config, envs: VectorEnv, run_dir: Path, console: Console) -> None:
-    budget = replay_budget(config, envs.frame_shape, envs.action_dim, envs.state_dim, run_dir)
+def _show_budget(config: Config, envs: VectorEnv, networks: Networks, run_dir: Path, console: Console) -> None:
+    latents = networks.encoder if config.run.replay == "latents" else None
+    budget = replay_budget(config, store_spec(config, envs, latents), run_dir)
     for line in budget.table().splitlines():
         console.line(line)
     budget.check()
-
-
-def _saved_state(config: Config, checkpoints: CheckpointStore, directory: RunDirectory) -> dict[str, Any] | None:
-    if checkpoints.latest() is None:
-        return None
-    if config.run.resume == "never":
-        raise UserError(
-            f"{directory.path} holds a run and resume=never: use resume=auto to continue it, or another run_dir"
-        )
-    return checkpoints.load("previous" if config.run.resume == "previous" else "latest")
 
 
 def _open(
@@ -154,7 +128,8 @@ def _open(
 ) -> Session:
     run_config = config.run
     seed_globals(run_config.seed)
-    networks = build_networks(config, envs, device)
+    networks = build_networks(config, Source.of(envs), device)
+    _show_budget(config, envs, networks, directory.path, console)
     take_over(config, networks, envs.fingerprint, console)
     compile_networks(networks, run_config.compile)
     log = RunLog(
@@ -216,7 +191,8 @@ def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
         plan = plans[index]
         if plan.phase.name == "finetune":
             enter_task_phase(session.config, session.networks)
-        rig, state = _build_phase(session, plan, index)
+        counters.phase = index
+        rig, state = _build_phase(session, plan)
         if saved is not None:
             state.restore(saved["parts"])
             session.saved_at = counters.agent_step
@@ -229,59 +205,28 @@ def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
     return Outcome(session.directory.path, True, counters.agent_step)
 
 
-def _build_phase(session: Session, plan: PhasePlan, index: int) -> tuple[Rig, RunState]:
-    """The parts of one phase, each with a random stream of its own, and the registry of what must survive a crash."""
-    config, device = session.config, session.device
+def _build_phase(session: Session, plan: PhasePlan) -> tuple[Rig, RunState]:
     session.phase_saves = 0
-    seeds = np.random.SeedSequence([config.run.seed, index]).generate_state(4)
-    generator = torch.Generator(device=device).manual_seed(int(seeds[0]))
-    learner = build_learner(config, session.networks, plan.intrinsic, plan.encoder_gradient, generator)
-    # Each phase has a store of its own: nothing of the first is kept, as in the reference.
-    store = build_store(config, session.envs, device, session.directory.state / f"store-{plan.phase.name}-live")
-    sampler = build_sampler(config, store, batch_spec(config, learner), np.random.default_rng(seeds[1]))
+    name, folder = plan.phase.name, session.directory.state
     monitor = Monitor(
-        session.log, session.counters, config.run.num_envs, session.coverage, config.run.log_frequency_step, device
+        session.log,
+        session.counters,
+        session.config.run.num_envs,
+        session.coverage,
+        session.config.run.log_frequency_step,
+        session.device,
     )
-    rig = Rig(
-        envs=session.envs,
-        stacker=FrameStacker(config.run.num_envs, session.envs.frame_shape, config.run.frame_stack),
-        store=store,
-        sampler=sampler,
-        learner=learner,
-        counters=session.counters,
-        monitor=monitor,
-        action_generator=np.random.default_rng(seeds[2]),
-        device=device,
+    rig = build_rig(
+        session.config,
+        session.networks,
+        session.envs,
+        session.counters,
+        monitor,
+        plan,
+        folder / f"store-{name}-live",
+        session.device,
     )
-    return rig, _register(session, rig, plan)
-
-
-def _register(session: Session, rig: Rig, plan: PhasePlan) -> RunState:
-    state, learner, networks = RunState(), rig.learner, session.networks
-    state.register("counters", session.counters)
-    state.register("encoder", networks.encoder)
-    if networks.objective is not None:
-        state.register("objective", networks.objective)
-    state.register("policy", networks.policy)
-    for name, optimizer in networks.policy.optimizers().items():
-        state.register(f"policy_optimizer_{name}", optimizer)
-    if learner.repr_optimizer is not None:
-        state.register("repr_optimizer", learner.repr_optimizer)
-    if learner.encoder_optimizer is not None:
-        state.register("encoder_optimizer", learner.encoder_optimizer)
-    if learner.reward_norm is not None:
-        state.register("reward_norm", learner.reward_norm)
-    assert learner.generator is not None
-    state.register("generator", learner.generator)
-    state.register("action_generator", rig.action_generator)
-    state.register("sampler", rig.sampler)
-    state.register("envs", rig.envs)
-    state.register("stacker", rig.stacker)
-    mirror = session.directory.state / f"store-{plan.phase.name}"
-    state.register("store", (lambda: rig.store.save(mirror), lambda saved: rig.store.load(mirror, saved)))
-    state.register("monitor", rig.monitor)
-    state.register("log", session.log)
-    return state
+    return rig, register(rig, session.networks, session.log, folder / f"store-{name}")
 
 
 def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> bool:
@@ -307,9 +252,7 @@ def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, ind
     return True
 
 
-def _housekeeping(
-    session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int, progress: Progress
-) -> None:
+def _housekeeping(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int, progress: Progress) -> None:
     run, counters, step = session.config.run, session.counters, session.counters.agent_step
     if rig.monitor.metrics_due:
         write_metrics(rig)
@@ -339,11 +282,12 @@ def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
     # Named by the phase's end: with several environments the last stride may overshoot it.
     name = _agent_name(plan, plan.phase.end)
     save_pretrained(session.networks, session.directory.model, name, session.provenance)
-    if plan.phase.name == "pretrain":
+    if plan.phase.name == "pretrain" and run.observation == "pixels":
         write_pictures(session.config, rig, session.directory.path / "figures")
     if run.save_buffer:
-        folder = session.directory.path / "buffer" / plan.phase.name
-        write_json_atomic(folder / "state.json", rig.store.export(folder))  # what FrameStore.load wants back
+        acted = {"kind": "replay", "phase": plan.phase.name, "agent_step": counters.agent_step}
+        manifest = replay_manifest(session.config, session.envs, acted, run.frame_stack)
+        write_dataset(rig.store, session.directory.path / "buffer" / plan.phase.name, manifest, replace=True)
     session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")
     counters.next_phase()
     if last:
@@ -376,14 +320,11 @@ def _evaluate(session: Session) -> None:
     per_lane = run.num_eval_episodes // session.eval_envs.num_envs
     result = evaluate(
         session.eval_envs,
-        session.networks.encoder,
-        session.networks.policy,
+        build_agent(session.config, session.networks, session.device),
         frame_stack=run.frame_stack,
         episodes=run.num_eval_episodes,
         agent_step=counters.agent_step,
         first_episode=per_lane * (counters.agent_step // run.eval_frequency),
-        device=session.device,
-        precision=run.precision,
     )
     session.log.evaluation(
         counters.agent_step,
@@ -393,5 +334,5 @@ def _evaluate(session: Session) -> None:
         episodes=len(result.returns),
         return_std=float(np.std(result.returns)),
     )
-    if run.save_video:
+    if run.save_video and run.observation == "pixels":
         write_video(session.directory.video / f"{counters.agent_step}.mp4", result.frames)

@@ -1,0 +1,61 @@
+"""Which augmentation the images of policy and objective go through.
+
+Shapes: C channels of one frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Generator, Tensor
+
+from visrep.augment import Augmentation, parse_augmentation
+from visrep.augment.contract import Domain
+from visrep.config import Config
+from visrep.errors import UserError
+
+
+def policy_augmentation(config: Config, frame_channels: int) -> Augmentation | None:
+    """The augmentation of the policy's images (key ``augment``); None for none.
+
+    Args:
+        config: of the run.
+        frame_channels: C of one frame; stacked frames share a draw.
+    """
+    run = config.run
+    if run.observation == "state":
+        return None
+    text = f"shift({run.shift_pad})" if run.augment == "shift" and run.shift_pad else run.augment
+    return _parse("augment", "none" if text == "shift" else text, frame_channels)
+
+
+def latent_augmentation(config: Config) -> Augmentation | None:
+    """The augmentation of replayed latents (key ``latent_shift``); None for none."""
+    shift = config.run.latent_shift
+    return _parse("latent_shift", f"subpixel_shift({shift:g})", 1, "latents") if shift else None
+
+
+def objective_augmentation(
+    config: Config, frame_channels: int, augmented: bool, policy_has: Augmentation | None
+) -> tuple[bool, Callable[[Tensor, Generator | None], Tensor] | None]:
+    """Whether the objective sees the policy's images, and its own augmentation where it does not.
+
+    An objective that takes images as they are still needs the policy's crop, at its centre.
+    """
+    text = config.run.repr_augment
+    if text == "same" and (augmented or policy_has is None):
+        return True, policy_has
+    if text == "same":
+        assert policy_has is not None, "the case above"
+        evaluate = policy_has.evaluate
+        return False, lambda images, generator: evaluate(images)
+    return False, _parse("repr_augment", text, frame_channels)
+
+
+def _parse(key: str, text: str, frame_channels: int, domain: Domain = "images") -> Augmentation | None:
+    if text == "none":
+        return None
+    try:
+        return parse_augmentation(text, frame_channels, domain)
+    except UserError as error:
+        raise UserError(f"{key}={text}: {error}") from error

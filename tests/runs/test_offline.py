@@ -1,0 +1,221 @@
+"""Pre-training on recorded experience: every objective, mixtures, resuming bit for bit, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from run_tools import SERVER, add_suite, assert_same, events, records, tensors
+
+import visrep
+from visrep.checkpoint import CheckpointStore
+from visrep.cli import main
+from visrep.config import load_config
+from visrep.data.actions import ActionSpec
+from visrep.data.dataset import write_dataset
+from visrep.data.store import FrameStore, StoreSpec
+from visrep.objectives.contract import OBJECTIVES
+from visrep.runs.representation import Representation
+
+SMALL = (
+    "encoder_channels=4", "batch_size=6", "num_repr_updates=12", "threads=1", "log_frequency_step=3",
+    "log_save_tb=false", "checkpoint_frequency=4", "probe_frequency=5", "frame_stack=2",
+)  # fmt: skip
+TWO = ActionSpec(2)
+TRAINED = sorted(name for name, cls in OBJECTIVES.classes.items() if cls.trains_encoder)
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    add_suite(monkeypatch)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def dataset(
+    folder: Path, seed: int = 0, size: int = 32, actions: ActionSpec | None = TWO, length: int = 12
+) -> Path:
+    """Episodes of noise with a moving bright square whose place is the state."""
+    rng = np.random.default_rng(seed)
+    store = FrameStore(StoreSpec((3, size, size), actions, {"state": (2,)}), capacity=400, lanes=1)
+    for _ in range(12):
+        place = rng.integers(0, size - 8, 2)
+        for step in range(length + 1):
+            place = np.clip(place + rng.integers(-2, 3, 2), 0, size - 8)
+            frame = rng.integers(0, 40, (1, 3, size, size), dtype=np.uint8)
+            frame[0, :, place[1] : place[1] + 8, place[0] : place[0] + 8] = 250
+            action = None
+            if actions is not None:
+                drawn = rng.integers(actions.classes) if actions.discrete else rng.uniform(-1, 1, actions.dim)
+                action = np.asarray([drawn]) * (step > 0)
+            first, last = np.array([step == 0]), np.array([step == length])
+            side = {"state": place[None].astype(np.float32)}
+            store.add([0], frame, action, np.zeros(1), first, np.array([False]), last, side)
+    about = {"env": "short/toy", "frame_stack": 2, "environment": {"image_size": size, "action_repeat": 1}}
+    write_dataset(store, folder, about)
+    return folder
+
+
+def pretrain(run_dir: Path, data: Path | str, *more: str) -> int:
+    keys = {word.partition("=")[0]: word for word in (*SMALL, *more)}
+    return main(["pretrain", f"data={data}", *keys.values(), f"run_dir={run_dir}"])
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_every_objective_pre_trains(method: str, tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data")
+    assert pretrain(tmp_path / "run", data, f"objective={method}") == 0
+    encoder = visrep.load_encoder(tmp_path / "run" / "model" / "encoder.safetensors")
+    assert encoder.contract.shape == (6, 32, 32)
+    fresh = visrep.load_encoder(start_of(tmp_path, data, method))
+    moved = [not torch.equal(a, b) for a, b in zip(encoder.parameters(), fresh.parameters(), strict=True)]
+    assert all(moved)
+    rows = [row for row in records(tmp_path / "run") if row["kind"] == "metrics"]
+    assert [row["update"] for row in rows if "repr_loss" in row] == [3, 6, 9, 12]
+    assert [row["update"] for row in rows if "probe_rankme" in row] == [0, 5, 10]
+    assert all("probe_state_r2" in row for row in rows if "probe_rankme" in row)
+    assert not any("agent_step" in row for row in rows) and not (tmp_path / "run" / "train.csv").exists()
+
+
+def start_of(tmp_path: Path, data: Path, method: str) -> Path:
+    """The encoder as the run began with it: a rate of almost nothing leaves it."""
+    run = tmp_path / "start"
+    assert pretrain(run, data, f"method={method}", "num_repr_updates=1", "repr_warmup=100") == 0
+    return run / "model" / "encoder.safetensors"
+
+
+def test_the_first_update_of_a_warm_up_stands_still(tmp_path: Path) -> None:
+    """Trap T33: off line the counter begins at 0."""
+    data = dataset(tmp_path / "data")
+    one, other = tmp_path / "one", tmp_path / "other"
+    for run, lr in ((one, 1e-3), (other, 0.5)):
+        assert pretrain(run, data, "method=atc", "num_repr_updates=1", "repr_warmup=100", f"repr_lr={lr}") == 0
+    assert_same(*(tensors(run / "model" / "encoder.safetensors") for run in (one, other)), "encoder")
+
+
+def test_what_the_data_decide_need_not_be_typed(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data")
+    assert pretrain(tmp_path / "run", data, "method=ac") == 0
+    run = load_config(tmp_path / "run" / "config.yaml").run
+    assert (run.env, run.image_size, run.action_repeat, run.frame_stack) == ("short/toy", 32, 1, 2)
+
+
+def test_frozen_downstream(tmp_path: Path) -> None:
+    """``visrep finetune`` takes the run's encoder, its environment and its picture; other heads may follow."""
+    data = dataset(tmp_path / "data")
+    assert pretrain(tmp_path / "pre", data, "method=vae_t") == 0
+    words = [
+        "finetune", f"encoder={tmp_path / 'pre'}", "transfer=frozen", "num_train_steps=40", "num_seed_steps=20",
+        "num_random_steps=20", "hidden_dim=16", "eval_frequency=40", "num_eval_episodes=1", "save_video=false",
+        "log_save_tb=false", "batch_size=8", "threads=1", "replay_buffer_capacity=100",
+    ]  # fmt: skip
+    for name, more in (("same", []), ("other", ["method=atc"]), ("none", ["method=none"])):
+        assert main([*words, *more, f"run_dir={tmp_path / name}"]) == 0
+        before, after = (tensors(tmp_path / run / "model" / "encoder.safetensors") for run in ("pre", name))
+        assert_same(before, after, "encoder")
+
+
+def final(run_dir: Path) -> dict[str, Any]:
+    state = CheckpointStore(run_dir / "state").load()
+    for part in ("bytes", "seconds", "tensorboard"):
+        del state["parts"]["log"][part]
+    groups = state["parts"]["accumulator"]
+    assert not groups["groups"], "the last row is written before the last checkpoint"
+    return state
+
+
+def _killed_at(words: list[str], update: int) -> None:
+    step = Representation.step
+
+    def dying(self: Representation, batch: Any) -> Any:
+        if self.updates == update:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch)
+
+    Representation.step = dying  # type: ignore[method-assign]
+    main(words)
+
+
+@pytest.mark.parametrize("method", ["atc", "curl", "proto"])
+def test_killed_and_continued(method: str, tmp_path: Path) -> None:
+    data = [dataset(tmp_path / name, seed) for seed, name in enumerate(("a", "b"))]
+    both = ",".join(map(str, data))
+    assert pretrain(tmp_path / "whole", both, f"method={method}", "data_weights=0.8,0.2") == 0
+    words = ["pretrain", f"data={both}", *SMALL, f"method={method}", "data_weights=0.8,0.2"]
+    for update in (2, 6, 11):
+        process = SERVER.Process(target=_killed_at, args=([*words, f"run_dir={tmp_path / 'killed'}"], update))
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+    assert pretrain(tmp_path / "killed", both, f"method={method}", "data_weights=0.8,0.2") == 0
+    assert_same(final(tmp_path / "whole"), final(tmp_path / "killed"), "state")
+    assert_same(*(tensors(tmp_path / r / "model" / "representation.safetensors") for r in ("whole", "killed")), "model")
+    assert_same(records(tmp_path / "whole"), records(tmp_path / "killed"), "records")
+
+
+def test_ctrl_c_and_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    data, step = dataset(tmp_path / "data"), Representation.step
+
+    def stopping(self: Representation, batch: Any) -> Any:
+        if self.updates == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Representation, "step", stopping)
+        assert pretrain(tmp_path / "run", data, "method=atc") == 130
+    assert "stopped by SIGINT at update 7" in capsys.readouterr().out
+    assert pretrain(tmp_path / "run", data, "method=atc") == 0
+    assert pretrain(tmp_path / "run", data, "method=atc") == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_a_collapse_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, step = dataset(tmp_path / "data"), Representation.step
+
+    def collapsing(self: Representation, batch: Any) -> Any:
+        metrics = step(self, batch)
+        with torch.no_grad():
+            for parameter in self.objective.encoder.parameters():
+                parameter.mul_(0.5)
+        return metrics
+
+    monkeypatch.setattr(Representation, "step", collapsing)
+    assert pretrain(tmp_path / "run", data, "method=atc") == 0
+    assert any(message.startswith("warning: ") for message in events(tmp_path / "run"))
+
+
+def error(capsys: Any, run_dir: Path, data: Path | str, *more: str) -> str:
+    assert pretrain(run_dir, data, *more) == 1
+    return str(capsys.readouterr().err)
+
+
+def test_bad_input(tmp_path: Path, capsys: Any) -> None:
+    data, run = dataset(tmp_path / "data"), tmp_path / "run"
+    film = dataset(tmp_path / "film", actions=None)
+    message = error(capsys, run, film, "method=inverse")
+    assert "needs 'action'" in message and "atc" in message and "vae" in message and str(film) in message
+    assert pretrain(tmp_path / "film_run", film, "method=atc") == 0
+    small = dataset(tmp_path / "small", size=24)
+    assert "24" in (text := error(capsys, run, f"{data},{small}", "method=atc")) and str(small) in text
+    assert "longest episode (12" in error(capsys, run, data, "method=atc", "atc_shift=13")
+    assert "dataset" in error(capsys, run, tmp_path / "nowhere", "method=atc")
+    assert "does not train the encoder" in error(capsys, run, data, "method=rnd")
+    assert "batch larger than data" in error(capsys, run, data, "method=atc", "batch_size=500")
+    manifest = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(manifest)[:-30])
+    assert "damaged" in error(capsys, run, data, "method=atc")
+
+
+def test_classes_for_actions(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data", actions=ActionSpec(1, classes=4))
+    for method in ("inverse", "vae_t", "atc"):
+        assert pretrain(tmp_path / method, data, f"method={method}") == 0
