@@ -1,0 +1,1 @@
+"""``visrep collect``: record episodes into a dataset."""
