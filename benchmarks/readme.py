@@ -25,7 +25,7 @@ def read(path: str) -> Any:
 
 def figures() -> list[tuple[str, str, str]]:
     """(what, figure, where) of every speed and memory benchmark."""
-    return [*_update(), *_replay(), *_rendering(), *_toy_frames()]
+    return [*_update(), *_offline_atc(), *_latent_replay(), *_replay(), *_rendering(), *_toy_frames()]
 
 
 def _update() -> list[tuple[str, str, str]]:
@@ -33,7 +33,12 @@ def _update() -> list[tuple[str, str, str]]:
     if results is None:
         return []
     link = "[update](benchmarks/update/results.md)"
-    names = {"proto": "one Proto-RL update (batch 512, 9×84×84)", "drqv2": "one DrQ-v2 update (batch 256)"}
+    names = {
+        "proto": "one Proto-RL update (batch 512, 9×84×84)",
+        "drqv2": "one DrQ-v2 update (batch 256)",
+        "atc": "one ATC update (batch 256)",
+        "rad_sac": "one RAD-SAC update, end to end (batch 512)",
+    }
     threads = results["setup"]["threads"]
     lines = []
     for name, result in results["results"].items():
@@ -41,6 +46,38 @@ def _update() -> list[tuple[str, str, str]]:
         ratios = [f"{p} {reference / result['medians'][f'{p}, memory kept']:.1f}×" for p in ("fp32", "bf16")]
         lines.append((f"{names[name]}, CPU, {threads} threads, reference over ours", ", ".join(ratios), link))
     return lines
+
+
+def _offline_atc() -> list[tuple[str, str, str]]:
+    results = read("offline_atc/results.json")
+    if results is None:
+        return []
+    link = "[offline_atc](benchmarks/offline_atc/results.md)"
+    threads, store = results["setup"]["threads"], results["setup"]["store"]
+    lines = []
+    for precision, result in results["results"].items():
+        what = f"10,000 offline ATC updates (batch 256), {store}, CPU, {threads} threads, {precision}"
+        figure = (
+            f"{result['minutes_per_10000_updates']:.1f} min, data loading {100 * result['share_of_data_loading']:.1f} %"
+        )
+        lines.append((what, figure, link))
+    return lines
+
+
+def _latent_replay() -> list[tuple[str, str, str]]:
+    results = read("latent_replay/results.json")
+    if results is None:
+        return []
+    link = "[latent_replay](benchmarks/latent_replay/results.md)"
+    lines = []
+    for precision, rows in results["results"].items():
+        pixels, latents = rows["pixels"], rows["latents fp16"]
+        ratio = pixels["medians"]["update"] / latents["medians"]["update"]
+        batch = results["setup"]["batch_size"]
+        what = f"update from stored latents (fp16) over pixels with a frozen encoder, batch {batch}, {precision}"
+        lines.append((what, f"{ratio:.1f}×", link))
+    figure = f"{latents['step_bytes'] / 1000:.1f} kB / {pixels['step_bytes'] / 1000:.1f} kB"
+    return [*lines, ("replay memory per agent step, latents (fp16) / frames", figure, link)]
 
 
 def _replay() -> list[tuple[str, str, str]]:
