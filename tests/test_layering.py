@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "visrep"
 # The data flow, first to last. A layer imports from those before it (and from itself where it is a package).
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("files", "console", "precision", "initialisation", "allocator"),
+    ("files", "console", "precision", "initialisation", "allocator", "pace"),
     ("log", "video"),
     ("data",),
     ("envs",),
@@ -25,10 +25,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("objectives",),
     ("policies",),
     ("checkpoint", "config_fields", "config_overrides"),
+    ("config_checks",),
+    ("export",),
     ("config",),
     ("config_help",),
     ("results",),
+    ("probes",),
     ("runs",),
+    ("collecting",),
+    ("sweeps",),
     ("doctor",),
     ("cli",),
 )

@@ -116,11 +116,14 @@ def _check_transfer(run: RunConfig, command: Command) -> None:
 
 
 def _check_replay(run: RunConfig) -> None:
-    if run.replay == "latents" and (run.transfer != "frozen" or not (run.encoder or run.load_pretrained)):
+    frozen = run.transfer == "frozen" and bool(run.encoder or run.load_pretrained)
+    if run.replay == "latents" and not frozen and run.encoder_gradient != "none":
         raise UserError(
             "replay=latents stores what a frozen encoder makes of the images: it needs transfer=frozen and "
-            "encoder=<run directory or encoder.safetensors>"
+            "encoder=<run directory or encoder.safetensors> (or encoder_gradient=none, which keeps the first weights)"
         )
+    if run.replay == "latents" and run.num_expl_steps:
+        raise UserError("replay=latents is for the task phase alone: set num_expl_steps=0, or use visrep finetune")
     if run.batch_size > run.replay_buffer_capacity:
         raise UserError(
             f"batch_size={run.batch_size} is larger than replay_buffer_capacity={run.replay_buffer_capacity}: "

@@ -161,3 +161,17 @@ def test_a_state_based_agent(tmp_path: Path) -> None:
     ]) == 0  # fmt: skip
     assert not list((tmp_path / "state" / "video").iterdir())
     assert encoders(tmp_path / "state") == {}
+
+
+@pytest.mark.parametrize("preset", ["curl_dmc", "rad_dmc", "sac_ae_dmc", "drq_dmc"])
+def test_the_rivals_presets_run(preset: str, tmp_path: Path) -> None:
+    """Each as published, shrunk: images, augmentation, who trains the encoder, which parts of SAC lag behind."""
+    size = ["image_size=40", "augment=crop(32)"] if preset in ("curl_dmc", "rad_dmc") else ["image_size=32"]
+    settled = [word for word in SMALL if word.partition("=")[0] not in ("preset", "image_size", "atc_code_dim",
+               "atc_hidden_dim")]  # fmt: skip
+    words = [f"preset={preset}+tiny", *settled, *size, "num_train_steps=40", "curl_feature_dim=16", "sac_ae_dim=16"]
+    chosen = [word for word in words if not word.startswith(("curl_", "sac_ae_")) or word.startswith(preset[:4])]
+    keys = {word.partition("=")[0]: word for word in chosen}
+    assert main(["train", *keys.values(), f"run_dir={tmp_path / 'run'}"]) == 0
+    rows = [row for row in records(tmp_path / "run") if "critic_loss" in row]
+    assert rows and all(("repr_loss" in row) == (preset in ("curl_dmc", "sac_ae_dmc")) for row in rows)

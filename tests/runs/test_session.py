@@ -21,7 +21,8 @@ import visrep
 from visrep.cli import main
 from visrep.config import load_config, parse
 from visrep.data.actions import ActionSpec
-from visrep.data.store import FrameStore, StoreSpec
+from visrep.data.dataset import open_dataset
+from visrep.data.store import StoreSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,8 +118,10 @@ def test_models_are_saved_on_the_way(run_dir: Path) -> None:
 
 def test_the_replay_store_is_left_when_asked_for(run_dir: Path) -> None:
     folder = run_dir / "buffer" / "finetune"
-    store = FrameStore(StoreSpec((3, 16, 16), ActionSpec(2), {"state": (2,)}), 90, lanes=2)
-    store.load(folder, json.loads((folder / "state.json").read_text()))
+    dataset = open_dataset(folder)
+    store, manifest = dataset.store, dataset.manifest
+    assert store.spec == StoreSpec((3, 16, 16), ActionSpec(2), {"state": (2,)})
+    assert manifest["provenance"]["policy"] == {"kind": "replay", "phase": "finetune", "agent_step": 240}
     # Each lane's 45 newest rows begin in the middle of an episode; a first row ends no transition, nor does the oldest.
     assert store.rows == 90 and store.transitions == 90 - 2 - int((store.episode_steps == 0).sum())
     kept = stored_rows(run_dir, "finetune", final_state(run_dir)["parts"]["store"])

@@ -246,7 +246,9 @@ def augmented(batch: Batch, augment: Augment | None, generator: Generator | None
     def each(view: Tensor) -> Tensor:
         flat = view.flatten(0, 1)  # [B*T, S*C, H, W]
         images = flat if augment is None else augment(flat, generator)
-        return images.contiguous(memory_format=torch.channels_last).unflatten(0, view.shape[:2])  # [B, T, S*C, H, W]
+        if not view.is_floating_point():  # floats are latents or vectors, which no convolution will see
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images.unflatten(0, view.shape[:2])  # [B, T, S*C, H, W]
 
     copies = batch.images if len(batch.images) >= views else [batch.images[0]] * views
     if augment is None:  # copies would be equal: one turned tensor serves them all
