@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import Harness, Job
+from harness import Run, run_all
 
 HERE = Path(__file__).parent
 PHASE_STEPS = 20_000
@@ -27,24 +27,24 @@ FROM_SCRATCH = [
 TIED = ["method=proto", "sinkhorn_temperature=none", "num_eval_episodes=0"]
 
 
-def jobs(seeds: int, tasks: list[str]) -> list[Job]:
+def jobs(seeds: int, tasks: list[str]) -> list[Run]:
     """Every run, seed by seed."""
     return [job for seed in range(1, seeds + 1) for task in tasks for job in _one(task, seed)]
 
 
-def _one(task: str, seed: int) -> list[Job]:
+def _one(task: str, seed: int) -> list[Run]:
     preset = ["preset=proto_dmc_small", f"env={task}", f"seed={seed}", *QUIET]
     both = ["train", *preset, f"num_expl_steps={PHASE_STEPS}", f"num_train_steps={2 * PHASE_STEPS}"]
     explore = ["pretrain", *preset, f"num_expl_steps={PHASE_STEPS}"]
     plan = {
-        "proto": (both, 2 * PHASE_STEPS),
-        "drqv2_scratch": (["finetune", *preset, f"num_train_steps={PHASE_STEPS}", *FROM_SCRATCH], PHASE_STEPS),
-        "random": ([*explore, "method=random", "num_eval_episodes=0"], PHASE_STEPS),
-        "proto_tied_temperature": ([*explore, *TIED], PHASE_STEPS),
+        "proto": both,
+        "drqv2_scratch": ["finetune", *preset, f"num_train_steps={PHASE_STEPS}", *FROM_SCRATCH],
+        "random": [*explore, "method=random", "num_eval_episodes=0"],
+        "proto_tied_temperature": [*explore, *TIED],
     }
     return [
-        Job(f"{task}_{label}_s{seed}", words, agent_steps, {"group": task, "label": label, "seed": seed})
-        for label, (words, agent_steps) in plan.items()
+        Run(f"{task}_{label}_s{seed}", words, {"group": task, "label": label, "seed": seed})
+        for label, words in plan.items()
     ]
 
 
@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/dmc_small"))
     arguments = parser.parse_args()
     chosen = jobs(arguments.seeds, arguments.tasks.split(","))
-    return Harness(chosen, arguments.runs_dir, HERE / "data", arguments.jobs).run()
+    return run_all(chosen, arguments.runs_dir, HERE / "data", arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import Harness, Job
+from harness import Run, run_all
 
 HERE = Path(__file__).parent
 METHODS = ("proto", "apt", "rnd", "icm", "disagreement", "random")
@@ -62,9 +62,9 @@ SEARCH = {
 }
 
 
-def jobs(seeds: int, groups: list[str]) -> list[Job]:
+def jobs(seeds: int, groups: list[str]) -> list[Run]:
     """Every run of the groups; downstream brings the exploration runs that it starts from."""
-    chosen: list[Job] = []
+    chosen: list[Run] = []
     for seed in range(1, seeds + 1):
         if "coverage" in groups or "downstream" in groups:
             methods = METHODS if "coverage" in groups else METHODS[:1]
@@ -79,27 +79,26 @@ def jobs(seeds: int, groups: list[str]) -> list[Job]:
     return chosen
 
 
-def _coverage(method: str, seed: int) -> Job:
+def _coverage(method: str, seed: int) -> Run:
     words = ["pretrain", "preset=toy_maze", f"method={method}", f"num_expl_steps={EXPLORATION_STEPS}", f"seed={seed}"]
     tags = {"group": "coverage", "label": method, "seed": seed}
-    return Job(f"coverage_{method}_s{seed}", [*words, "num_eval_episodes=0", *QUIET], EXPLORATION_STEPS, tags)
+    return Run(f"coverage_{method}_s{seed}", [*words, "num_eval_episodes=0", *QUIET], tags)
 
 
-def _task(arm: str, seed: int, words: list[str], start: list[str], pretrained: bool) -> Job:
-    return Job(
+def _task(arm: str, seed: int, words: list[str], start: list[str], pretrained: bool) -> Run:
+    return Run(
         f"task_{arm}_s{seed}",
         [*start, "env=toy/maze_center", f"seed={seed}", *words, *TASK],
-        TASK_STEPS,
         {"group": "downstream", "label": arm, "seed": seed},
         after=f"coverage_proto_s{seed}" if pretrained else None,
     )
 
 
-def _search(name: str, seed: int) -> Job:
+def _search(name: str, seed: int) -> Run:
     words = ["pretrain", "preset=toy_maze", "method=proto", f"num_expl_steps={SEARCH_STEPS}", f"seed={seed}"]
     slug = "".join(letter if letter.isalnum() else "-" for letter in name)
     tags = {"group": "search", "label": name, "seed": seed, "changes": SEARCH[name]}
-    return Job(f"search_{slug}_s{seed}", [*words, *SEARCH[name], "num_eval_episodes=0", *QUIET], SEARCH_STEPS, tags)
+    return Run(f"search_{slug}_s{seed}", [*words, *SEARCH[name], "num_eval_episodes=0", *QUIET], tags)
 
 
 def main() -> int:
@@ -111,7 +110,7 @@ def main() -> int:
     parser.add_argument("--runs-dir", type=Path, default=Path("runs/toy_maze"))
     arguments = parser.parse_args()
     groups = [arguments.only] if arguments.only else ["coverage", "downstream", "search"]
-    return Harness(jobs(arguments.seeds, groups), arguments.runs_dir, HERE / "data", arguments.jobs).run()
+    return run_all(jobs(arguments.seeds, groups), arguments.runs_dir, HERE / "data", arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from visrep.files import remove_leftovers, sync_folder, write_atomic, write_json
 
 __all__ = [
     "CheckpointStore",
+    "encoder_file",
     "encoder_metadata",
     "load_encoder",
     "load_module_states",
@@ -72,7 +73,7 @@ def load_encoder(path: Path | str) -> Encoder:
     Raises:
         UserError: absent, damaged, no visrep encoder, written by a newer format, or its weights do not fit its kind.
     """
-    file = _encoder_file(path)
+    file = encoder_file(path)
     about, tensors = _read_network_file(file, "encoder")
     kind = about["kind"]
     if kind not in ENCODERS:
@@ -94,7 +95,7 @@ def load_encoder(path: Path | str) -> Encoder:
 
 def encoder_metadata(path: Path | str) -> dict[str, Any]:
     """Kind, config, input contract, output shape and provenance of an encoder file or run directory."""
-    return _read_network_file(_encoder_file(path), "encoder")[0]
+    return _read_network_file(encoder_file(path), "encoder")[0]
 
 
 def save_module_states(
@@ -127,7 +128,8 @@ def network_file_content(path: Path | str) -> str:
     return str(_read_network_file(Path(path), None)[0]["content"])
 
 
-def _encoder_file(path: Path | str) -> Path:
+def encoder_file(path: Path | str) -> Path:
+    """The encoder file of a run directory, or the file itself."""
     path = Path(path).expanduser()
     return path / ENCODER_FILE if path.is_dir() else path
 

@@ -20,6 +20,10 @@ usage: visrep <command> [key=value ...]
   finetune   the task phase alone, on encoder=<run directory or encoder.safetensors>
   evaluate   play episodes with a finished run's policy: run=<run directory> [episodes=10]
   report     one self-contained HTML page: run=<run directory>
+  collect    record episodes into a dataset: env=<env> out=<folder> episodes=<n> [policy=random|<run>] [num_envs=4]
+  sweep      many runs from one file, side by side, and their table: file=<sweep.yaml> [status=true]
+  probe      what an encoder knows, before any RL: encoder=<run or file>[,...] data=<dataset> [samples=10000]
+  export     an encoder for other code: encoder=<run or file> to=onnx|standalone|sb3|torchrl [out=<path>]
   doctor     what this machine can run, and the line that mends each problem
   demo       the main job on the built-in arena, in minutes; writes runs/demo/report.html
 
@@ -29,10 +33,18 @@ visrep <command> --help lists the command's keys. Example:
 
 Command = Callable[[list[str]], int]
 
+COLLECT_KEYS: dict[str, type] = {
+    "env": str, "out": str, "episodes": int, "agent_steps": int, "policy": str, "num_envs": int, "seed": int,
+    "observation": str, "image_size": int, "action_repeat": int, "camera": int, "render": str, "noise_std": float,
+}  # fmt: skip
 # Keys of the commands that do not take a run's.
 OWN_KEYS: dict[str, dict[str, type]] = {
     "evaluate": {"run": str, "episodes": int, "seed": int, "video": str},
     "report": {"run": str},
+    "collect": COLLECT_KEYS,
+    "sweep": {"file": str, "status": bool, "dry_run": bool, "rerun": str},
+    "probe": {"encoder": str, "data": str, "out": str, "samples": int, "seed": int, "device": str},
+    "export": {"encoder": str, "to": str, "out": str},
     "demo": {"run_dir": str, "seed": int, "num_expl_steps": int, "num_train_steps": int},
 }
 # What the system refuses for reasons that lie outside of the program.
@@ -83,6 +95,10 @@ def _commands() -> dict[str, Command]:
         "finetune": lambda words: _run_command("finetune", words),
         "evaluate": _evaluate,
         "report": _report,
+        "collect": _collect,
+        "sweep": _sweep,
+        "probe": _probe,
+        "export": _export,
         "doctor": _doctor,
         "demo": _demo,
     }
@@ -92,15 +108,19 @@ def _run_command(command: Literal["train", "pretrain", "finetune"], words: list[
     from visrep.allocator import keep_freed_memory
     from visrep.config import default_run_dir, parse
     from visrep.console import Console
-    from visrep.runs.pretrained import inherited_settings
+    from visrep.runs.offline import pretrain_on_data
+    from visrep.runs.pretrained import dataset_settings, inherited_settings
     from visrep.runs.session import run
 
-    base = inherited_settings(words) if command == "finetune" else {}
+    base = inherited_settings(words) if command == "finetune" else dataset_settings(words)
     config = parse(words, command, base)
     folder = config.run.run_dir
     run_dir = Path(folder).expanduser() if folder is not None else default_run_dir(words, datetime.now())
     keep_freed_memory()
-    outcome = run(config, command, run_dir, Console())
+    if config.run.data is not None:
+        outcome = pretrain_on_data(config, run_dir, Console())
+    else:
+        outcome = run(config, command, run_dir, Console())
     return 0 if outcome.finished else 130
 
 
@@ -116,6 +136,44 @@ def _report(words: list[str]) -> int:
 
     print(report_run(Path(_own_keys("report", words, required=("run",))["run"])))
     return 0
+
+
+def _probe(words: list[str]) -> int:
+    from visrep.console import Console
+    from visrep.probes.run import probe
+    from visrep.runs.compose import choose_device
+    from visrep.runs.directory import command_line, versions
+
+    keys = _own_keys("probe", words, required=("encoder", "data"))
+    wanted = keys.pop("device", "auto")
+    try:
+        device, _ = choose_device(wanted)
+    except RuntimeError as error:
+        raise UserError(f"device={wanted}: use auto, cpu, cuda, cuda:<index> or mps") from error
+    provenance = {"command": command_line(), "versions": versions(), "device": str(device)}
+    probe(provenance=provenance, console=Console(), device=device, **keys)
+    return 0
+
+
+def _export(words: list[str]) -> int:
+    from visrep.export.targets import export_encoder
+
+    print(export_encoder(**_own_keys("export", words, required=("encoder", "to"))))
+    return 0
+
+
+def _collect(words: list[str]) -> int:
+    from visrep.collecting.collect import collect
+    from visrep.collecting.request import Request
+    from visrep.console import Console
+
+    return collect(Console(), Request(**_own_keys("collect", words, required=("out",))))
+
+
+def _sweep(words: list[str]) -> int:
+    from visrep.sweeps.command import sweep
+
+    return sweep(own_keys=OWN_KEYS, **_own_keys("sweep", words, required=("file",)))
 
 
 def _doctor(words: list[str]) -> int:
@@ -156,8 +214,8 @@ def _own_keys(command: str, words: list[str], required: Sequence[str] = ()) -> d
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"{word!r}: known keys are {', '.join(types)}{hint}")
         try:
-            values[key] = types[key](text)
-        except ValueError as error:
+            values[key] = {"true": True, "false": False}[text] if types[key] is bool else types[key](text)
+        except (ValueError, KeyError) as error:
             raise UserError(f"{key}={text}: expected a {types[key].__name__}") from error
     for key in required:
         if key not in values:

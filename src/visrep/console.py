@@ -18,9 +18,9 @@ PLAIN_SECONDS = 5.0  # at most one plain progress line in this time
 RATE_SECONDS = 60.0  # the rate, and with it the ETA, looks back over this time
 
 
-def ram_bytes() -> int:
-    """Resident memory of this process and its children (environment workers), in bytes."""
-    process = psutil.Process()
+def ram_bytes(process: psutil.Process | None = None) -> int:
+    """Resident memory of a process, this one by default, and its children (environment workers), in bytes."""
+    process = psutil.Process() if process is None else process
     total = int(process.memory_info().rss)
     for child in process.children(recursive=True):
         try:
@@ -70,23 +70,26 @@ class Console:
         else:
             print(text, file=self._stream, flush=True)
 
-    def progress(self, total: int, label: str, done: int = 0) -> Progress:
-        """A display that counts from ``done`` to ``total`` agent steps on this console."""
-        return Progress(total, label, done=done, console=self)
+    def progress(self, total: int, label: str, done: int = 0, unit: str = "agent steps") -> Progress:
+        """A display that counts from ``done`` to ``total`` of a unit on this console."""
+        return Progress(total, label, done=done, console=self, unit=unit)
 
 
 class Progress:
-    """Counts agent steps towards ``total`` and shows label, rate, ETA and memory; use it as a context manager.
+    """Counts agent steps (or another unit) towards ``total``; shows label, rate, ETA and memory. A context manager.
 
     Args:
-        total: agent steps at the end of the phase.
+        total: the count at the end of the phase.
         label: name of the phase.
-        done: agent steps already done when the display starts (a resumed run), left out of the rate.
+        done: what is already done when the display starts (a resumed run), left out of the rate.
         console: where to show it; a new one on standard output by default.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int, label: str, *, done: int = 0, console: Console | None = None) -> None:
-        self.total, self.label, self.done = total, label, done
+    def __init__(
+        self, total: int, label: str, *, done: int = 0, console: Console | None = None, unit: str = "agent steps"
+    ) -> None:
+        self.total, self.label, self.done, self.unit = total, label, done, unit
         self._console = console if console is not None else Console()
         self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
         self._last_shown = time.monotonic()
@@ -122,7 +125,7 @@ class Progress:
     def _describe(self) -> str:
         rate = self.agent_steps_per_second
         parts = [
-            f"{rate:,.0f} agent steps/s" if rate else "? agent steps/s",
+            f"{rate:,.0f} {self.unit}/s" if rate else f"? {self.unit}/s",
             f"ETA {format_seconds(self.eta_seconds)}",
         ]
         parts.append(f"RAM {ram_bytes() / 2**30:.1f} GiB")

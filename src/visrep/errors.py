@@ -16,3 +16,10 @@ def nearest(word: str, words: Iterable[str], count: int = 3) -> list[str]:
     close = difflib.get_close_matches(word, pool, n=count, cutoff=0.5)
     contained = [w for w in pool if word and (word in w or w in word)]
     return list(dict.fromkeys(close + contained))[:count]
+
+
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """What to write instead of the unknown ``word``: the nearest name, then all of them."""
+    known = sorted(words)
+    near = nearest(word, known)
+    return f"{f'did you mean {near[0]}? ' if near else ''}known: {', '.join(known)}"

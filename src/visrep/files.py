@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from visrep.errors import UserError
 
@@ -66,6 +66,23 @@ def remove_leftovers(folder: Path) -> None:
             shutil.rmtree(leftover)
         else:
             leftover.unlink()
+
+
+def take_lock(folder: Path, advice: str) -> IO[str]:
+    """Lock a folder for this process until the returned file is closed, or the process ends in any way.
+
+    Raises:
+        UserError: another process holds it; ``advice`` says what to do.
+    """
+    import fcntl  # not on Windows, where encoder files are read all the same
+
+    lock = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115  (open as long as the lock lasts)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise UserError(f"{folder} is in use by another running process: {advice}") from error
+    return lock
 
 
 @contextlib.contextmanager
