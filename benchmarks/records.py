@@ -15,7 +15,7 @@ from visrep.results.curves import quantities, read_rows
 
 ROWS_PER_KIND = 80
 LEFT_OUT = ("env_frames", "ram_bytes", "return_std")  # follows from agent_step, or is no result
-PLACES = ("run_dir", "encoder", "pretrained_dir")  # keys of the configuration that name places; the command says them
+PLACES = ("run_dir", "encoder", "pretrained_dir", "data")  # configuration keys that name places; the command says them
 Row = dict[str, Any]
 
 
@@ -30,7 +30,7 @@ def write_record(head: Row, run_dir: Path, path: Path) -> None:
     for drawn in sorted((run_dir / "figures").glob("*.json")):
         rows.append({"kind": "figure", "name": drawn.stem, **json.loads(drawn.read_text())})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(_short(row)) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(short(row)) + "\n" for row in rows))
 
 
 def read_records(data_dir: Path) -> list[list[Row]]:
@@ -53,10 +53,10 @@ def _means(rows: list[Row]) -> Row:
     return {key: sum(numbers) / len(numbers) for key, numbers in values.items()}
 
 
-def _short(value: Any) -> Any:
+def short(value: Any) -> Any:
     """Numbers with six digits, which is more than a figure shows; NaN and infinity as null."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if abs(value) < float("inf") else None
     if isinstance(value, dict):
-        return {key: _short(item) for key, item in value.items()}
-    return [_short(item) for item in value] if isinstance(value, list) else value
+        return {key: short(item) for key, item in value.items()}
+    return [short(item) for item in value] if isinstance(value, list) else value
