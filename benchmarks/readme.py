@@ -70,11 +70,11 @@ def _latent_replay() -> list[tuple[str, str, str]]:
         return []
     link = "[latent_replay](benchmarks/latent_replay/results.md)"
     lines = []
-    for precision, rows in results["results"].items():
+    for policy, rows in results["results"].items():
         pixels, latents = rows["pixels"], rows["latents fp16"]
         ratio = pixels["medians"]["update"] / latents["medians"]["update"]
         batch = results["setup"]["batch_size"]
-        what = f"update from stored latents (fp16) over pixels with a frozen encoder, batch {batch}, {precision}"
+        what = f"update from stored latents (fp16) over pixels with a frozen encoder, batch {batch}, {policy}"
         lines.append((what, f"{ratio:.1f}×", link))
     figure = f"{latents['step_bytes'] / 1000:.1f} kB / {pixels['step_bytes'] / 1000:.1f} kB"
     return [*lines, ("replay memory per agent step, latents (fp16) / frames", figure, link)]

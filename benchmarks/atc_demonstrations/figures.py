@@ -27,8 +27,10 @@ from visrep.results import figures
 
 HERE = Path(__file__).parent
 NAMES = {
-    "atc": "ATC", "ac": "AC", "ats": "ATS", "curl": "CURL", "vae": "VAE", "vae_t": "VAE-T", "inverse": "inverse model",
-    "sac_ae": "SAC-AE", "proto": "Proto-RL", "random": "random encoder",
+    "atc": "ATC", "atc-k3": "ATC, k = 3", "atc-k10": "ATC, k = 10", "atc-no-augmentation": "ATC, no augmentation",
+    "atc-no-momentum": "ATC, no momentum", "atc-no-latent-shift": "ATC, no shift of latents", "ac": "AC", "ats": "ATS",
+    "curl": "CURL", "vae": "VAE", "vae_t": "VAE-T", "inverse": "inverse model", "sac_ae": "SAC-AE",
+    "proto": "Proto-RL", "random": "random encoder",
 }  # fmt: skip
 CONTROLS = {"random": "random encoder", "pixels": "PCA of pixels", "state": "true state"}
 SCORES = {

@@ -12,6 +12,7 @@ sampling is timed apart.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -130,15 +131,15 @@ def measure(contestants: dict[str, Contestant], repeats: int, clock: Callable[[]
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| precision | learns from | bytes per step | sample ms | update ms | pixels / this | with sampling |",
+        "| policy | learns from | bytes per step | sample ms | update ms | pixels / this | with sampling |",
         "|---|---|---|---|---|---|---|",
     ]
-    for precision, rows in results.items():
+    for policy, rows in results.items():
         pixels = rows["pixels"]["medians"]
         for name, row in rows.items():
             sample, step = row["medians"]["sample"], row["medians"]["update"]
             lines.append(
-                f"| {precision} | {name} | {row['step_bytes']:,} | {1e3 * sample:.2f} | {1e3 * step:.1f} | "
+                f"| {policy} | {name} | {row['step_bytes']:,} | {1e3 * sample:.2f} | {1e3 * step:.1f} | "
                 f"{pixels['update'] / step:.1f} | {(pixels['sample'] + pixels['update']) / (sample + step):.1f} |"
             )
     return "\n".join(lines)
@@ -146,30 +147,30 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=4)
+    parser.add_argument("--threads", default="4,1", help="a run beside others takes one thread")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--hidden-dim", type=int, default=1024, help="width of the heads; 256 in the CPU presets")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--widths", default="1024,256", help="of the heads: the paper's, that of preset=atc_small")
     parser.add_argument("--encoder", choices=("atc", "proto"), default="atc", help="7x7 or 35x35 latent images")
     parser.add_argument("--cpu-time", action="store_true", help="CPU seconds: for --threads 1 on a busy machine")
     parser.add_argument("--write", action="store_true", help="write results.json and results.md beside this file")
     args = parser.parse_args()
     keep_freed_memory()
-    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     encoder = build_encoder(args.encoder, InputContract(FRAME[1], FRAME[2], FRAME[0], STACK)).requires_grad_(False)
     clock = time.process_time if args.cpu_time else time.perf_counter
     results: dict[str, Any] = {}
-    for precision in ("fp32", "bf16"):
+    widths, threads = (map(int, text.split(",")) for text in (args.widths, args.threads))
+    for count, width, precision in itertools.product(threads, widths, ("fp32", "bf16")):
+        torch.set_num_threads(count)
         sources = {
             "pixels": "pixels", "latents fp16": "float16", "latents fp32": "float32",
             "pixels, encoder trained": "pixels, trained",
         }  # fmt: skip
         contestants = {
-            name: contestant(encoder, source, args.batch_size, precision, args.hidden_dim)
-            for name, source in sources.items()
+            name: contestant(encoder, source, args.batch_size, precision, width) for name, source in sources.items()
         }
-        results[precision] = measure(contestants, args.repeats, clock)
+        results[f"{count} thread(s), heads {width} wide, {precision}"] = measure(contestants, args.repeats, clock)
     print(table(results))
     if args.write:
         write(args, results)
@@ -177,7 +178,8 @@ def main() -> None:
 
 def write(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Figures and the command that made them."""
-    flags = f"--threads {args.threads} --repeats {args.repeats} --batch-size {args.batch_size} --encoder {args.encoder}"
+    chosen = f"--threads {args.threads} --repeats {args.repeats}"
+    flags = f"{chosen} --batch-size {args.batch_size} --widths {args.widths} --encoder {args.encoder}"
     command = f"python benchmarks/latent_replay/run.py {flags}{' --cpu-time' if args.cpu_time else ''} --write"
     setup = {
         "command": command,

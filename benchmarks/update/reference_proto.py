@@ -148,7 +148,7 @@ class Proto(Contest):
 
     def our_step(self, agent: Any, data: Transitions, precision: str) -> Step:
         built, batch = learner(agent, precision), data.batch()
-        return lambda tick: update(built, batch, tick, tick)
+        return lambda tick: update(built, batch, tick, tick, train_representation=tick % 2 == 0)
 
     def reference_losses(self, agent: Any, data: Transitions, draws: Draws) -> Losses:
         agent.aug = lambda images: images

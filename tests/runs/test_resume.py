@@ -38,6 +38,11 @@ CASES: dict[str, tuple[str, ...]] = {
     "workers": ("num_envs=2", "env=run_tools:make_short", "replay_buffer_capacity=70", "save_model=true"),
     "rnd": ("method=rnd", "intr_reward_norm=mean", "precision=bf16"),
     "apt": ("method=apt", "num_envs=4", "updates_per_agent_step=0.5", "transfer=finetune"),
+    "atc": (
+        "method=atc", "num_expl_steps=0", "encoder_gradient=both", "repr_updates=constant_2", "repr_priority_alpha=1",
+        "repr_priority_steps=5", "repr_anneal=cosine", "conv_target_tau=0.05", "time_limits=mask", "probe_frequency=7",
+        "seed_actions=policy", "atc_code_dim=8", "atc_hidden_dim=8",
+    ),
     "drqv2": ("method=none", "policy=drqv2", "encoder_gradient=critic", "num_expl_steps=0", "n_step=3"),
 }
 

@@ -25,7 +25,7 @@ from visrep.runs.compose import Networks, Source, build_networks, choose_device,
 from visrep.runs.directory import RunDirectory, command_line, versions
 from visrep.runs.learning import learning_rate
 from visrep.runs.monitor import NONFINITE_CHECK_UPDATES, require_finite, require_finite_weights
-from visrep.runs.pretrained import save_representation
+from visrep.runs.pretrained import ENCODER_FILE, save_representation
 from visrep.runs.probing import ProbeWatch, draw_probe
 from visrep.runs.representation import Representation, make_representation
 from visrep.runs.resuming import Outcome, saved_state
@@ -243,6 +243,7 @@ def _loop(
                 shown = {"loss": float(metrics["repr_loss"])}
             progress.update(offline.updates, **shown)
     save_representation(offline.networks, directory.model, offline.provenance)
+    console.line(f"encoder: {directory.model / ENCODER_FILE}")
     checkpoint(finished=True)
     return True
 

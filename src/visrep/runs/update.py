@@ -243,17 +243,25 @@ def augmented(batch: Batch, augment: Augment | None, generator: Generator | None
     twice; turning the bytes here spares turning them in each pass.
     """
 
-    def each(view: Tensor) -> Tensor:
+    def turned(view: Tensor) -> Tensor:
         flat = view.flatten(0, 1)  # [B*T, S*C, H, W]
-        images = flat if augment is None else augment(flat, generator)
-        if not view.is_floating_point():  # floats are latents or vectors, which no convolution will see
-            images = images.contiguous(memory_format=torch.channels_last)
-        return images.unflatten(0, view.shape[:2])  # [B, T, S*C, H, W]
+        # Floats are latents or vectors, which no convolution will see; a GPU gathers in the other order.
+        if flat.is_floating_point() or flat.device.type != "cpu":
+            return flat
+        return flat.contiguous(memory_format=torch.channels_last)
 
-    copies = batch.images if len(batch.images) >= views else [batch.images[0]] * views
-    if augment is None:  # copies would be equal: one turned tensor serves them all
+    def each(flat: Tensor) -> Tensor:
+        images = flat if augment is None else augment(flat, generator)
+        if not flat.is_floating_point():  # not every operator keeps the order
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images.unflatten(0, batch.images[0].shape[:2])  # [B, T, S*C, H, W]
+
+    # Turned before they are augmented: once for all views, and a crop leaves less to do in this order.
+    flats = [turned(view) for view in batch.images]
+    copies = flats if len(flats) >= views else [flats[0]] * views
+    if augment is None:  # copies would be equal: one tensor serves them all
         return batch.with_images([each(copies[0])] * len(copies))
-    return batch.with_images([each(view) for view in copies])
+    return batch.with_images([each(flat) for flat in copies])
 
 
 def encode(learner: Learner, images: Tensor, encoder: Encoder | None = None) -> Tensor:
