@@ -252,3 +252,18 @@ def test_agents_hold_no_pickle(pretrained: Path) -> None:
 def _no_leak(capfd: pytest.CaptureFixture[str]) -> Any:
     yield
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_first_weights_are_no_architecture(pretrained: Path) -> None:
+    """What the encoder was initialised with does not matter where its weights are loaded."""
+    networks, _ = networks_like(pretrained, "encoder_init=kaiming")
+    assert "encoder" in load_agent(networks, str(pretrained)).parts
+
+
+def test_a_refused_command_leaves_its_directory_free(
+    pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", f"encoder={pretrained}", "num_train_steps=60", f"run_dir={tmp_path / 'run'}"]
+    assert main([*words, "frame_stack=2"]) == 1
+    assert "another architecture" in capfd.readouterr().err
+    assert main(words) == 0

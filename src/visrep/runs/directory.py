@@ -34,6 +34,7 @@ class RunDirectory:
         self.path = path
         self._config = config
         self._lock: IO[str] | None = None
+        self._made = False  # whether config.yaml was written by this process
 
     def __enter__(self) -> RunDirectory:
         try:
@@ -57,7 +58,10 @@ class RunDirectory:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None and self._made and not any((self.path / name).exists() for name in RECORDS):
+            # It failed before anything was recorded: the mended command may use the same directory.
+            self.config_file.unlink(missing_ok=True)
         self._release()
 
     def _release(self) -> None:
@@ -111,6 +115,7 @@ class RunDirectory:
                 )
             header = "# written by visrep; the same keys resume this run\n"
             write_atomic(self.config_file, (header + self._config.to_yaml()).encode())
+            self._made = True
             return
         different = differing_keys(read_yaml(self.config_file), self._config.to_dict())
         if different:
