@@ -74,6 +74,8 @@ def probing(records: Records) -> str:
         found = curves(records, task, "metrics", "probe_state_r2")
         if found:
             parts.append(_draw(found, task, "probe", "R² of the state"))
+    if len(parts) == 1:
+        return "The recorded runs had no live probes."
     return "\n\n".join(parts)
 
 
