@@ -70,7 +70,8 @@ def test_features_of_uint8_and_float_agree(kind: str, size: int, stack: int) -> 
     torch.testing.assert_close(features, encoder(floats))
     assert torch.equal(floats, batch.float()), "the encoder changed its caller's images"
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(encoder(batch).float(), features, rtol=0.1, atol=0.02)
+        rounding = 0.02 * float(features.abs().max())  # of half precision: errors of large terms that cancel
+        torch.testing.assert_close(encoder(batch).float(), features, rtol=0.1, atol=rounding)
 
 
 @pytest.mark.parametrize("kind", sorted(ENCODERS))
