@@ -132,7 +132,8 @@ def prediction(records: Records) -> str:
                 axes.annotate(NAMES[label], (score, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
             axes.set(xlabel="state R² (ridge)", ylabel="final return", title=task)
             rank = spearmanr([p[1] for p in points], [p[2] for p in points]).statistic
-            notes.append(f"- {task}: rank correlation {rank:.2f} over {len(points)} encoders.")
+            few = "" if len(points) >= FEW else ": too few for a conclusion"
+            notes.append(f"- {task}: rank correlation {rank:.2f} over {len(points)} encoders{few}.")
     save(figure, HERE, "probe_against_return")
     return "\n\n".join(["\n".join(notes), "![probe against return](figures/probe_against_return.png)"])
 

@@ -49,8 +49,8 @@ class SubpixelShift(Operator):
 def subpixel_shift(latents: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Bilinear resampling at (row + y, column + x), the border repeated, one offset per latent image.
 
-    Each axis is a product with one small matrix per latent image: a gather of neighbours costs several times as much
-    (ATC, section "latent-image replay").
+    For offsets up to one pixel a bilinear sampler mixes each pixel with one neighbour per axis, above or below, left or
+    right. With the filters innermost in memory whole rows are mixed at once (ATC, section "latent-image replay").
 
     Args:
         latents: [N, F, H, W], floats.
@@ -60,22 +60,20 @@ def subpixel_shift(latents: Tensor, x: Tensor, y: Tensor) -> Tensor:
     Returns:
         Same shape and dtype; half precision is computed in float32.
     """
-    values = at_least_float32(latents)
-    count, filters, height, width = values.shape
-    rows = values.reshape(count, filters * height, width).transpose(1, 2)  # [N, W, F*H]
-    across = _resampling(x, width, values.dtype) @ rows  # [N, W, F*H]
-    columns = across.view(count, width * filters, height) @ _resampling(y, height, values.dtype).transpose(1, 2)
-    return columns.view(count, width, filters, height).permute(0, 2, 3, 1).to(latents.dtype)  # [N, F, H, W]
+    values = at_least_float32(latents).permute(0, 2, 3, 1).contiguous()  # [N, H, W, F]
+    for dim, offset in ((1, y), (2, x)):
+        values = torch.lerp(values, _neighbours(values, dim, offset), _each(offset.abs().to(values.dtype), values))
+    return values.permute(0, 3, 1, 2).to(latents.dtype)  # [N, F, H, W]
 
 
-def _resampling(offsets: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Matrices that move a line of ``size`` pixels by offsets [N] in -1..1: [N, size, size], rows that sum to 1.
+def _neighbours(values: Tensor, dim: int, offset: Tensor) -> Tensor:
+    """The pixel after each along ``dim`` of [N, H, W, F] where offset [N] >= 0, else before it; borders repeat."""
+    size = values.shape[dim]
+    following = torch.cat([values.narrow(dim, 1, size - 1), values.narrow(dim, size - 1, 1)], dim)
+    preceding = torch.cat([values.narrow(dim, 0, 1), values.narrow(dim, 0, size - 1)], dim)
+    return torch.where(_each(offset >= 0, values), following, preceding)
 
-    The neighbours u = -1, 0, 1 weigh max(0, 1 - |u - offset|); beyond the border stands the pixel at the border.
-    """
-    places = torch.arange(size, device=offsets.device)
-    matrix = torch.zeros(len(offsets), size, size, dtype=dtype, device=offsets.device)
-    for neighbour in (-1, 0, 1):
-        weight = (1.0 - (neighbour - offsets).abs()).clamp_min(0.0).to(dtype)
-        matrix[:, places, (places + neighbour).clamp(0, size - 1)] += weight[:, None]
-    return matrix
+
+def _each(per_image: Tensor, values: Tensor) -> Tensor:
+    """[N] spread over values [N, H, W, F]."""
+    return per_image.view(-1, 1, 1, 1).expand_as(values)
