@@ -1,6 +1,6 @@
 """Updates from stored latent images against updates from pixels, and the bytes that one step takes in the store.
 
-    python benchmarks/latent_replay/run.py [--encoder atc] [--threads 4] [--repeats 7] [--write]
+    python benchmarks/latent_replay/run.py [--encoder atc] [--threads 4,1] [--widths 1024,256] [--write]
 
 The policy is ATC's SAC on its DeepMind Control encoder (32x7x7 latents; ``--encoder proto``: 32x35x35). "pixels"
 augments stacked frames by a random shift and encodes them with the frozen encoder; "latents" augments what that encoder

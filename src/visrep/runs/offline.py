@@ -16,12 +16,11 @@ from visrep.data.actions import ActionSpec
 from visrep.data.dataset import Dataset, open_dataset
 from visrep.data.episodes import require_reach
 from visrep.data.mixture import MixedSampler
-from visrep.data.sampler import Sampler
 from visrep.errors import UserError
 from visrep.log import MetricAccumulator, RunLog
 from visrep.objectives.fitting import require_fields
 from visrep.runs.augmenting import objective_augmentation, policy_augmentation
-from visrep.runs.compose import Networks, Source, build_networks, choose_device, compile_networks
+from visrep.runs.compose import Networks, Source, build_networks, build_sampler, choose_device, compile_networks
 from visrep.runs.directory import RunDirectory, command_line, versions
 from visrep.runs.learning import learning_rate
 from visrep.runs.monitor import NONFINITE_CHECK_UPDATES, require_finite, require_finite_weights
@@ -160,23 +159,17 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
     for store, dataset in zip(stores, datasets, strict=True):
         require_reach(store, objective.needs(), run.frame_stack, str(dataset.folder))
     samplers = [
-        Sampler(
-            store,
-            objective.needs(),
-            batch_size=run.repr_batch_size or run.batch_size,
-            frame_stack=run.frame_stack,
-            discount=run.discount,
-            generator=np.random.default_rng(seed),
-            pin_memory=device.type == "cuda" and store.device.type == "cpu",
+        build_sampler(
+            config, store, objective.needs(), np.random.default_rng(seed), run.frame_stack, run.repr_batch_size
         )
         for store, seed in zip(stores, seeds[2:], strict=True)
     ]
     weights = run.data_weights or (1.0,) * len(stores)
     names = [str(dataset.folder) for dataset in datasets]
-    policys = policy_augmentation(config, networks.encoder.contract.channels)
     channels = networks.encoder.contract.channels
-    _, augment = objective_augmentation(config, channels, objective.augmented, policys)
-    prepare = None if policys is None else policys.evaluate
+    shared = policy_augmentation(config, channels)
+    _, augment = objective_augmentation(config, channels, objective.augmented, shared)
+    prepare = None if shared is None else shared.evaluate
     compile_networks(networks, run.compile)
     return Offline(
         config=config,
