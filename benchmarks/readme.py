@@ -125,7 +125,7 @@ def block() -> str:
     """The text between the two marks."""
     rows = ["| what | figure | from |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in figures())]
     parts = ["\n".join(rows)]
-    for name in ("toy_maze", "dmc_small", "atc_online", "atc_demonstrations"):
+    for name in ("toy_maze", "dmc_small", "atc_online", "atc_demonstrations", "four_tasks"):
         summary = HERE / name / "summary.md"
         if summary.is_file():
             parts.append(summary.read_text(encoding="utf-8").strip())

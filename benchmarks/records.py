@@ -7,6 +7,7 @@ A record is JSON lines: one of kind ``run`` (job, command, configuration, versio
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ PLACES = ("run_dir", "encoder", "pretrained_dir", "data")  # configuration keys 
 Row = dict[str, Any]
 
 
-def write_record(head: Row, run_dir: Path, path: Path) -> None:
-    """Write the record of a finished run; ``head`` holds job, command and the tags to group by."""
+def write_record(head: Row, run_dir: Path, path: Path, more: Sequence[Row] = ()) -> None:
+    """Write a finished run's record; ``head`` holds job, command and the tags to group by, ``more`` rows go last."""
     config = {key: value for key, value in read_yaml(run_dir / "config.yaml").items() if key not in PLACES}
     provenance = json.loads((run_dir / "provenance.json").read_text())
     made_on = {key: provenance[key] for key in ("versions", "device", "environment")}
@@ -29,6 +30,7 @@ def write_record(head: Row, run_dir: Path, path: Path) -> None:
         rows += thin_rows(read_rows(run_dir, kind), mean=kind == "train")
     for drawn in sorted((run_dir / "figures").glob("*.json")):
         rows.append({"kind": "figure", "name": drawn.stem, **json.loads(drawn.read_text())})
+    rows += more
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(short(row)) + "\n" for row in rows))
 

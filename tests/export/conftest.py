@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ from export_tools import SIZE, encoder_of
 
 from visrep.checkpoint import save_encoder
 from visrep.encoders import Encoder, InputContract, build_encoder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _sb3_logs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stable-Baselines3 opens a log folder per learner; they go where pytest cleans up."""
+    os.environ["SB3_LOGDIR"] = str(tmp_path_factory.mktemp("sb3"))
 
 
 @pytest.fixture
