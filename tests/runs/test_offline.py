@@ -21,7 +21,9 @@ from visrep.config import load_config
 from visrep.data.actions import ActionSpec
 from visrep.data.dataset import write_dataset
 from visrep.data.store import FrameStore, StoreSpec
-from visrep.objectives.contract import OBJECTIVES
+from visrep.objectives.contract import OBJECTIVES, Paints
+from visrep.results.report import report_run
+from visrep.runs import offline
 from visrep.runs.representation import Representation
 
 SMALL = (
@@ -121,6 +123,27 @@ def test_frozen_downstream(tmp_path: Path) -> None:
         assert main([*words, *more, f"run_dir={tmp_path / name}"]) == 0
         before, after = (tensors(tmp_path / run / "model" / "encoder.safetensors") for run in ("pre", name))
         assert_same(before, after, "encoder")
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_pictures_of_what_was_learned(method: str, tmp_path: Path) -> None:
+    data = ",".join(str(dataset(tmp_path / name, seed)) for seed, name in enumerate(("one", "two")))
+    assert pretrain(tmp_path / "run", data, f"method={method}") == 0
+    drawn = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
+    paints = {"reconstructions"} if issubclass(OBJECTIVES.classes[method], Paints) else set()
+    assert drawn == {"sample_frames", "neighbours"} | paints
+    page = report_run(tmp_path / "run").read_text()
+    assert "features are most alike" in page and f"{method} on recorded experience" in page
+    assert "not recorded" not in page.partition("Pictures</h2>")[2].partition("Events</h2>")[0]
+
+
+def test_pictures_draw_nothing_from_the_runs_generators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = dataset(tmp_path / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(offline, "write_sheets", lambda shown, folder: [])
+        assert pretrain(tmp_path / "without", data, "method=sac_ae") == 0
+    assert pretrain(tmp_path / "with", data, "method=sac_ae") == 0
+    assert_same(final(tmp_path / "with"), final(tmp_path / "without"), "state")
 
 
 def final(run_dir: Path) -> dict[str, Any]:

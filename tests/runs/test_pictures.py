@@ -51,7 +51,7 @@ def finished(tmp_path_factory) -> tuple[Path, Any]:
 
 def test_pictures_have_captions_and_stand_in_the_report(finished):
     run_dir, (_, _, written, _) = finished
-    assert [path.name for path in written] == ["sample_frames.png", "coverage.png", "prototypes.png"]
+    assert [path.name for path in written] == ["sample_frames.png", "neighbours.png", "coverage.png", "prototypes.png"]
     html = report_run(run_dir).read_text()
     for path in written:
         assert path.with_suffix(".txt").read_text().strip() in html
@@ -93,7 +93,7 @@ def test_a_prototype_lies_where_its_image_was_taken(finished):
 def test_a_method_without_prototypes_gets_no_map_of_them(tmp_path):
     pretrain(tmp_path / "run", "method=random")
     drawn = sorted(path.name for path in (tmp_path / "run" / "figures").glob("*.png"))
-    assert drawn == ["coverage.png", "sample_frames.png"]
+    assert drawn == ["coverage.png", "neighbours.png", "sample_frames.png"]
     assert "prototypes" not in json.loads((tmp_path / "run" / "figures" / "arena.json").read_text())
 
 

@@ -138,6 +138,19 @@ class Novelty(Protocol):
 
 
 @runtime_checkable
+class Paints(Protocol):
+    """An objective with a decoder: its pictures can be looked at beside what they should show."""
+
+    def needs(self) -> BatchSpec:
+        """The batch that ``painted`` takes, as ``Objective.needs``."""
+        ...
+
+    def painted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the decoder was to paint of a batch and what it paints, [B, S*C, H, W] in 0..255 each; no noise."""
+        ...
+
+
+@runtime_checkable
 class UsesProjection(Protocol):
     """An objective on the projection (Linear, LayerNorm) that a critic puts on the encoder's features (CURL, SAC-AE).
 

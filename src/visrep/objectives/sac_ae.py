@@ -89,6 +89,11 @@ class SACAEObjective(ProjectedObjective):
         outputs = {"target": target, "reconstruction": reconstruction.detach(), "latent": code.detach()}
         return Loss(error + self.config.latent_penalty * latent, parts, outputs)
 
+    def painted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The observation and its picture; the decoder paints grey levels around zero."""
+        images = batch.image(0)
+        return images, 255.0 * (at_least_float32(self.decoder(self.projection(self.encoder(images)))) + 0.5)
+
     def parameter_groups(self, train_encoder: bool) -> list[ParameterGroup]:
         """An Adam over encoder and projection, beside the critic's own, and one over the decoder with its decay."""
         encoder = list(self.encoder.parameters()) if train_encoder else []

@@ -160,6 +160,11 @@ class VAEObjective(Objective):
             }
         return Loss(total, parts, {"kl": kl.detach(), "mean": code.mean.detach(), "reconstruction": pictures})
 
+    def painted(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The observation k steps later and its picture from the code's mean."""
+        code = self.encode(self.encoder(batch.image(0)), self._actions(batch))
+        return batch.image(self.k), 255.0 * at_least_float32(self.decoder(code.mean)).sigmoid()
+
     def encode(self, features: Tensor, actions: Tensor | None = None) -> Code:
         """Code of given features [B, D] and encoded actions [B, K]; its mean is what to hand on, not a sample."""
         hidden = F.relu(self.compress(features))

@@ -55,13 +55,16 @@ def report_run(run_dir: Path) -> Path:
         raise UserError(f"{run_dir} is not a directory; name the directory of a run")
     rows, config = _rows_or_none(run_dir), read_config(run_dir)
     marks, axis = _phase_marks(rows), axis_of(rows)
+    acted = axis != "update"  # a run on recorded experience has no policy, no episodes and no videos to miss
     title = " · ".join(str(config[k]) for k in ("env", "method", "policy") if config.get(k)) or run_dir.resolve().name
+    if not acted:
+        title = f"{config.get('method', run_dir.resolve().name)} on recorded experience"
     sections = [
         Section("Summary", [_summary(rows), *_provenance(run_dir)]),
-        Section("Learning", _learning(rows, axis, marks)),
+        *([Section("Learning", _learning(rows, axis, marks))] if acted else []),
         Section("Inside the learner", _metric_plots(rows, axis, marks)),
         Section("Pictures", run_pictures(run_dir)),
-        Section("Videos", run_videos(run_dir)),
+        *([Section("Videos", run_videos(run_dir))] if acted else []),
         Section("Events", _events(rows)),
         Section("Configuration", _configuration(config)),
     ]
@@ -271,7 +274,7 @@ def _events(rows: Rows) -> list[str]:
     axis = axis_of(rows)
     lines = [(f"{row[axis]:,}", format_seconds(row["seconds"]), str(row["message"])) for row in events]
     shown = lines if len(lines) <= 40 else [*lines[:20], ("…", "…", f"{len(lines) - 40} more"), *lines[-20:]]
-    return [table(("agent step", "time", "what happened"), shown)]
+    return [table((AXIS_LABELS[axis], "time", "what happened"), shown)]
 
 
 def _configuration(config: Mapping[str, Any]) -> list[str]:

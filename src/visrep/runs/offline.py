@@ -28,6 +28,7 @@ from visrep.runs.pretrained import ENCODER_FILE, save_representation
 from visrep.runs.probing import ProbeWatch, draw_probe
 from visrep.runs.representation import Representation, make_representation
 from visrep.runs.resuming import Outcome, saved_state
+from visrep.runs.sheets import Shown, write_sheets
 from visrep.runs.state import RunState, seed_globals
 from visrep.runs.stopping import StopRequest
 from visrep.runs.update import Augment, augmented
@@ -48,6 +49,7 @@ class Offline:
         augment: what the objective's images go through; None for nothing.
         generator: of the augmentation.
         watch: live probes.
+        shown: what the pictures at the end are made of.
         accumulator: metrics since the last row.
         log: counts updates.
         device: of networks and batches.
@@ -61,6 +63,7 @@ class Offline:
     augment: Augment | None
     generator: torch.Generator
     watch: ProbeWatch
+    shown: Shown
     accumulator: MetricAccumulator
     log: RunLog
     device: torch.device
@@ -180,6 +183,7 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
         augment=augment,
         generator=torch.Generator(device=device).manual_seed(int(seeds[0])),
         watch=ProbeWatch(run.probe_frequency, lambda: draw_probe(stores, run.frame_stack, prepare, device)),
+        shown=Shown(networks.encoder, objective, stores, run.frame_stack, prepare, device),
         accumulator=MetricAccumulator(),
         log=RunLog(run_dir, 1, tensorboard=run.log_save_tb, console=console, unit="update"),
         device=device,
@@ -236,6 +240,7 @@ def _loop(
                 shown = {"loss": float(metrics["repr_loss"])}
             progress.update(offline.updates, **shown)
     save_representation(offline.networks, directory.model, offline.provenance)
+    write_sheets(offline.shown, directory.path / "figures")
     console.line(f"encoder: {directory.model / ENCODER_FILE}")
     checkpoint(finished=True)
     return True

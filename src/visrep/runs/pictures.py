@@ -1,4 +1,4 @@
-"""Pictures of a finished reward-free phase: observations, what was visited, where the prototypes lie.
+"""Pictures of a finished reward-free phase: what was learned, what was visited, where the prototypes lie.
 
 Everything is read from the store by random generators of its own, so a run is the same with and without pictures.
 Shapes: N samples, K prototypes, E embedding, M cells.
@@ -24,11 +24,11 @@ from visrep.objectives.contract import HasPrototypes, Transition
 from visrep.results import figures
 from visrep.runs.compose import env_spec
 from visrep.runs.interact import Rig
+from visrep.runs.sheets import Shown, write_sheets
 from visrep.runs.update import encode
 
 SAMPLES = 4096  # images among which each prototype looks for its nearest
 CHUNK = 256
-SHEET = 24  # observations on the sheet
 Array = NDArray[np.float32]
 
 
@@ -64,14 +64,15 @@ class PrototypePlaces:
 def write_pictures(config: Config, rig: Rig, folder: Path) -> list[Path]:
     """Write what this environment and method allow into ``folder``, each with its caption.
 
-    ``sample_frames.png`` always; ``coverage.png`` where the environment is an ``Arena``; ``prototypes.png`` where the
+    What ``write_sheets`` gives; ``coverage.png`` where the environment is an ``Arena``; ``prototypes.png`` where the
     method has prototypes as well. ``arena.json`` holds the numbers behind the last two.
     """
     if rig.store.transitions < 2 * CHUNK:
         return []
     step = rig.counters.agent_step
-    caption = f"Observations as the encoder sees them, {config.run.image_size} x {config.run.image_size} pixels"
-    written = [figures.save(_observations(rig), folder / "sample_frames.png", caption)]
+    learner, stack = rig.learner, rig.sampler.frame_stack
+    shown = Shown(learner.encoder, learner.objective, [rig.store], stack, rig.prepared, rig.device)
+    written = write_sheets(shown, folder)
     if not rig.envs.num_cells or rig.monitor.coverage is None:
         return written
     spec = env_spec(config)
@@ -108,13 +109,6 @@ def prototype_places(rig: Rig, objective: HasPrototypes, samples: int = SAMPLES)
     nearest_image, nearest_prototype = cosines.argmax(dim=0), cosines.argmax(dim=1)
     usage = torch.bincount(nearest_prototype, minlength=cosines.shape[1]) / len(cosines)
     return PrototypePlaces(torch.cat(positions)[nearest_image].cpu().numpy(), usage.cpu().numpy())
-
-
-def _observations(rig: Rig) -> NDArray[np.uint8]:
-    """A sheet of the newest frames of stored observations."""
-    images = _sampler(rig, BatchSpec(), seed=1).sample().image(0)[:SHEET]  # [N, S*C, H, W]
-    newest = images[:, -rig.store.spec.frame_shape[0] :]
-    return figures.frame_sheet(newest.permute(0, 2, 3, 1).cpu().numpy(), columns=12)
 
 
 def _sampler(rig: Rig, spec: BatchSpec, seed: int) -> Sampler:

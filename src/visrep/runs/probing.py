@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from visrep.data.anchors import Anchors, Window
@@ -22,10 +23,25 @@ FEWEST = 64  # images below which rank and uniformity say nothing
 SEED = 0  # of which images: every look of a run, and a resumed run, sees the same
 
 
-def draw_probe(
+@dataclass(frozen=True)
+class Drawn:
+    """Images to look at.
+
+    Attributes:
+        images: [N, S*C, H, W], as the encoder takes them.
+        state: privileged state of the images, [N, K]; None where there is none of one meaning.
+        episodes: id of each image's episode, [N].
+    """
+
+    images: Tensor
+    state: Tensor | None
+    episodes: NDArray[np.int64]
+
+
+def draw_images(
     stores: Sequence[FrameStore], stack: int, prepare: Callable[[Tensor], Tensor] | None, device: torch.device
-) -> LiveProbe | None:
-    """A probe on images drawn evenly from the stores; None where they hold too few.
+) -> Drawn:
+    """At most IMAGES drawn evenly from the stores, always the same ones.
 
     Args:
         stores: with frames of one shape.
@@ -46,12 +62,20 @@ def draw_probe(
         if "state" in store.spec.side:
             states.append(torch.from_numpy(store.read("state", lanes, rows)).flatten(1))
     ids = np.unique(np.concatenate(episodes), axis=0, return_inverse=True)[1].reshape(-1)
-    if len(ids) < FEWEST:
-        return None
     # Tasks of several stores have states of different meaning: there is no one readout of them.
     state = states[0] if len(stores) == 1 and states else None
     shown = torch.cat(images)
-    return LiveProbe(shown if prepare is None else prepare(shown), state, ids, seed=SEED)
+    return Drawn(shown if prepare is None else prepare(shown), state, ids)
+
+
+def draw_probe(
+    stores: Sequence[FrameStore], stack: int, prepare: Callable[[Tensor], Tensor] | None, device: torch.device
+) -> LiveProbe | None:
+    """A probe on ``draw_images``; None where they are too few."""
+    drawn = draw_images(stores, stack, prepare, device)
+    if len(drawn.episodes) < FEWEST:
+        return None
+    return LiveProbe(drawn.images, drawn.state, drawn.episodes, seed=SEED)
 
 
 @dataclass
