@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "visrep"
 # The data flow, first to last. A layer imports from those before it (and from itself where it is a package).
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("files", "console", "precision", "initialisation", "allocator", "pace"),
+    ("files", "console", "precision", "initialisation", "allocator", "pace", "registry"),
     ("log", "video"),
     ("data",),
     ("envs",),

@@ -145,11 +145,7 @@ def _probe(words: list[str]) -> int:
     from visrep.runs.directory import command_line, versions
 
     keys = _own_keys("probe", words, required=("encoder", "data"))
-    wanted = keys.pop("device", "auto")
-    try:
-        device, _ = choose_device(wanted)
-    except RuntimeError as error:
-        raise UserError(f"device={wanted}: use auto, cpu, cuda, cuda:<index> or mps") from error
+    device, _ = choose_device(keys.pop("device", "auto"))
     provenance = {"command": command_line(), "versions": versions(), "device": str(device)}
     probe(provenance=provenance, console=Console(), device=device, **keys)
     return 0

@@ -89,7 +89,7 @@ class Config:
 
 def method_configs() -> dict[str, type[ObjectiveConfig]]:
     """The Config of every registered method, by name."""
-    return {name: cls.Config for name, cls in sorted(OBJECTIVES.classes.items())}
+    return {name: cls.Config for name, cls in sorted(OBJECTIVES.items())}
 
 
 def policy_configs() -> dict[str, type[PolicyConfig]]:

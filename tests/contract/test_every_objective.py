@@ -11,15 +11,15 @@ from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders import InputContract, build_encoder
 from visrep.errors import UserError
-from visrep.objectives import OBJECTIVES, Novelty, Objective, Transition
+from visrep.objectives import OBJECTIVES, Novelty, Objective, Transition, build_objective
 from visrep.objectives.contract import UsesProjection
 from visrep.objectives.fitting import needs_of
 
 BATCH = 16
 CONTINUOUS, DISCRETE = ActionSpec(3), ActionSpec(1, classes=4)
-NAMES = sorted(OBJECTIVES.classes)
-NOVEL = [name for name in NAMES if issubclass(OBJECTIVES.classes[name], Novelty)]
-PROJECTED = [name for name in NAMES if issubclass(OBJECTIVES.classes[name], UsesProjection)]
+NAMES = sorted(OBJECTIVES)
+NOVEL = [name for name in NAMES if issubclass(OBJECTIVES[name], Novelty)]
+PROJECTED = [name for name in NAMES if issubclass(OBJECTIVES[name], UsesProjection)]
 MASKED = [name for name in NAMES if needs_of(name).crossing == "mask"]
 # Smaller networks where a method has these keys; everything else stays at its default.
 SMALL = {
@@ -48,9 +48,9 @@ FIELDS = {"image", "action", "reward", "terminal"}
 def make(name: str, seed: int = 0, size: int = 24, stack: int = 3, actions: ActionSpec = CONTINUOUS) -> Any:
     torch.manual_seed(seed)
     encoder = build_encoder("proto", InputContract(size, size, stack=stack), channels=4)
-    cls = OBJECTIVES.classes[name]
+    cls = OBJECTIVES[name]
     config = cls.Config(**{key: value for key, value in SMALL.items() if key in cls.Config.model_fields})
-    return OBJECTIVES.build(name, encoder, actions, config)
+    return build_objective(name, encoder, actions, config)
 
 
 def fake_actions(actions: ActionSpec, times: int, generator: torch.Generator) -> Tensor:
@@ -152,14 +152,14 @@ def test_the_shipped_methods_are_registered() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_class_attributes(name: str) -> None:
-    cls = OBJECTIVES.classes[name]
+    cls = OBJECTIVES[name]
     assert cls.turn in ("before policy", "after policy")
     assert isinstance(cls.augmented, bool) and isinstance(cls.trains_encoder, bool)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_described_and_frozen(name: str) -> None:
-    config = OBJECTIVES.classes[name].Config
+    config = OBJECTIVES[name].Config
     for key, field in config.model_fields.items():
         assert field.description, f"{name}: the key {key} has no description for --help"
         assert not field.is_required(), f"{name}: the key {key} has no default"
@@ -394,4 +394,4 @@ def test_novelty_under_autocast(name: str) -> None:
 def test_unknown_method_lists_the_known() -> None:
     objective = make("proto")
     with pytest.raises(ValueError, match=", ".join(NAMES)):
-        OBJECTIVES.build("protto", objective.encoder, CONTINUOUS, objective.config)
+        build_objective("protto", objective.encoder, CONTINUOUS, objective.config)

@@ -24,7 +24,7 @@ def test_needs_are_those_of_the_real_objective(name: str) -> None:
 
 
 def test_needs_follow_the_settings() -> None:
-    config: Any = OBJECTIVES.classes["atc"].Config(atc_shift=3, atc_segment=4)
+    config: Any = OBJECTIVES["atc"].Config(atc_shift=3, atc_segment=4)
     assert needs_of("atc", config).offsets == tuple(range(7))
 
 
@@ -47,14 +47,14 @@ def test_a_method_registered_later_is_found(monkeypatch: pytest.MonkeyPatch) -> 
             return needs_of("vae")
 
     Still.name = "still"
-    monkeypatch.setitem(OBJECTIVES.classes, "still", Still)
+    monkeypatch.setitem(OBJECTIVES, "still", Still)
     assert "still" in fitting(VIDEO.provides)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "action" in needs_of(name).fields])
 def test_a_store_without_actions_is_refused_naming_what_fits(name: str) -> None:
     with pytest.raises(UserError) as refused:
-        require_fields(name, OBJECTIVES.classes[name].Config(), VIDEO.provides, "film/", "objective")
+        require_fields(name, OBJECTIVES[name].Config(), VIDEO.provides, "film/", "objective")
     message = str(refused.value)
     assert f"objective={name} needs 'action', but film/ provides only image, is_last, terminal" in message
     assert message.endswith("or use an objective that fits: " + ", ".join(fitting(VIDEO.provides)))
@@ -62,4 +62,4 @@ def test_a_store_without_actions_is_refused_naming_what_fits(name: str) -> None:
 
 @pytest.mark.parametrize("name", fitting(VIDEO.provides))
 def test_a_store_without_actions_serves_the_others(name: str) -> None:
-    require_fields(name, OBJECTIVES.classes[name].Config(), VIDEO.provides, "film/", "objective")
+    require_fields(name, OBJECTIVES[name].Config(), VIDEO.provides, "film/", "objective")

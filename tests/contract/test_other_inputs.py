@@ -8,7 +8,7 @@ from test_every_objective import CONTINUOUS, DISCRETE, NAMES, SMALL, assert_fini
 
 from visrep.data.actions import ActionSpec
 from visrep.encoders import InputContract, build_encoder
-from visrep.objectives import OBJECTIVES, Objective
+from visrep.objectives import OBJECTIVES, Objective, build_objective
 
 INPUTS = {
     "atari": ("atari", InputContract(44, 44, channels=1, stack=4), DISCRETE),
@@ -21,9 +21,9 @@ INPUTS = {
 def on(name: str, where: str) -> Objective:
     kind, contract, actions = INPUTS[where]
     torch.manual_seed(0)
-    cls = OBJECTIVES.classes[name]
+    cls = OBJECTIVES[name]
     config = cls.Config(**{key: value for key, value in SMALL.items() if key in cls.Config.model_fields})
-    return OBJECTIVES.build(name, build_encoder(kind, contract, channels=4), actions, config)
+    return build_objective(name, build_encoder(kind, contract, channels=4), actions, config)
 
 
 @pytest.mark.parametrize("where", INPUTS)
@@ -41,7 +41,7 @@ def test_learns_from_any_input(name: str, where: str) -> None:
     assert any(g is not None and g.any() for g in gradients) == objective.trains_encoder
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not OBJECTIVES.classes[name].augmented])
+@pytest.mark.parametrize("name", [name for name in NAMES if not OBJECTIVES[name].augmented])
 @pytest.mark.parametrize("where", INPUTS)
 def test_pictures_have_the_inputs_shape(name: str, where: str) -> None:
     objective = on(name, where)

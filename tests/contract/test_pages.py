@@ -9,7 +9,7 @@ from visrep.objectives import OBJECTIVES
 PAGES = Path(__file__).parents[2] / "docs" / "methods"
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES.classes))
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_page(name: str) -> None:
     page = (PAGES / f"{name}.md").read_text()
     assert f"`method={name}`" in page.splitlines()[0]
@@ -19,5 +19,5 @@ def test_page(name: str) -> None:
     if base is not None:
         assert f"({base}.md)" in page
         described += (PAGES / f"{base}.md").read_text()
-    missing = [key for key in OBJECTIVES.classes[name].Config.model_fields if f"`{key}`" not in described]
+    missing = [key for key in OBJECTIVES[name].Config.model_fields if f"`{key}`" not in described]
     assert not missing, f"docs/methods/{name}.md does not name the settings {missing}"

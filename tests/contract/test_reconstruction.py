@@ -7,19 +7,19 @@ from torch import Tensor
 
 from visrep.data.batch import Batch
 from visrep.encoders import InputContract, build_encoder
-from visrep.objectives import OBJECTIVES, Objective
+from visrep.objectives import OBJECTIVES, Objective, build_objective
 
 # A light KL: before the decoder has learned anything it would push the features of so small an encoder to zero.
 SETTINGS = {"vae_dim": 32, "vae_beta": 0.1, "sac_ae_dim": 16, "decoder_channels": 8}
-RECONSTRUCTING = [name for name in NAMES if not OBJECTIVES.classes[name].augmented]
+RECONSTRUCTING = [name for name in NAMES if not OBJECTIVES[name].augmented]
 
 
 def make(name: str, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
     encoder = build_encoder("proto", InputContract(24, 24), channels=8)
-    config = OBJECTIVES.classes[name].Config
+    config = OBJECTIVES[name].Config
     settings = {key: value for key, value in SETTINGS.items() if key in config.model_fields}
-    return OBJECTIVES.build(name, encoder, CONTINUOUS, config(**settings))
+    return build_objective(name, encoder, CONTINUOUS, config(**settings))
 
 
 def pictures(objective: Objective, order: Tensor) -> Batch:

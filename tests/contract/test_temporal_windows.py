@@ -14,7 +14,7 @@ from visrep.data.actions import ActionSpec
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders.contract import Encoder, InputContract
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import OBJECTIVES, build_objective
 
 # Episodes of one lane, in rows; the last is not over. A frame holds its row's number.
 EPISODES = (4, 1, 6, 2, 5)
@@ -50,9 +50,9 @@ def store_of_episodes() -> FrameStore:
 
 
 def objective_on_pixels(name: str, **config: Any) -> Any:
-    cls = OBJECTIVES.classes[name]
+    cls = OBJECTIVES[name]
     config |= {"atc_code_dim": SIDE * SIDE}
-    objective: Any = OBJECTIVES.build(name, Pixels(), ActionSpec(1), cls.Config(**config))
+    objective: Any = build_objective(name, Pixels(), ActionSpec(1), cls.Config(**config))
     for layer in (objective.compressor, objective.target_compressor):
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder, InputContract
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import OBJECTIVES, build_objective
 
 
 class TwoConvs(Encoder):
@@ -41,9 +41,9 @@ class TwoConvs(Encoder):
 def temporal(name: str, param: Arrays, shape: tuple[int, int, int], dtype: torch.dtype, **config: Any) -> Any:
     """ATC or ATS with the golden encoder, compressor and targets; its head is the caller's to fill."""
     filters = tuple(len(param[f"encoder.conv.{layer}.weight"]) for layer in (0, 2))
-    cls = OBJECTIVES.classes[name]
+    cls = OBJECTIVES[name]
     config |= {"atc_code_dim": len(param["encoder.head.0.weight"])}
-    objective: Any = OBJECTIVES.build(name, TwoConvs(shape, filters), ActionSpec(1), cls.Config(**config))  # type: ignore[arg-type]
+    objective: Any = build_objective(name, TwoConvs(shape, filters), ActionSpec(1), cls.Config(**config))  # type: ignore[arg-type]
     objective.encoder.to(dtype)
     objective.to(dtype)
     load_weights(objective.encoder.convs, param, "encoder.conv")

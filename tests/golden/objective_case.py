@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visrep.data.actions import ActionSpec
 from visrep.encoders.contract import Encoder, InputContract
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import OBJECTIVES, build_objective
 
 RUNS = ("float32", "float64")
 
@@ -26,8 +26,8 @@ class GivenFeatures(Encoder):
 
 
 def objective_on(name: str, feature_dim: int, action_dim: int, dtype: torch.dtype, **config: Any) -> Any:
-    cls = OBJECTIVES.classes[name]
-    return OBJECTIVES.build(name, GivenFeatures(feature_dim), ActionSpec(action_dim), cls.Config(**config)).to(dtype)
+    cls = OBJECTIVES[name]
+    return build_objective(name, GivenFeatures(feature_dim), ActionSpec(action_dim), cls.Config(**config)).to(dtype)
 
 
 class Expected:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visrep.augment.shift import random_shift
 from visrep.data.actions import ActionSpec
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import OBJECTIVES, build_objective
 from visrep.objectives.parts.ema import ema_
 from visrep.objectives.parts.infonce import BilinearHead, info_nce
 
@@ -204,9 +204,9 @@ def test_a_masked_row_keeps_its_column() -> None:
 
 def small(name: str, dtype: torch.dtype = torch.float32, **config: Any) -> Any:
     torch.manual_seed(0)
-    cls = OBJECTIVES.classes[name]
+    cls = OBJECTIVES[name]
     config = {"atc_code_dim": 5} | config
-    return OBJECTIVES.build(name, TwoConvs((3, 10, 10), (4, 4)), ActionSpec(1), cls.Config(**config)).to(dtype)
+    return build_objective(name, TwoConvs((3, 10, 10), (4, 4)), ActionSpec(1), cls.Config(**config)).to(dtype)
 
 
 def test_predictor_is_residual_and_ac_has_none() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import build_objective
 from visrep.objectives.curl import CURLConfig
 
 
@@ -54,7 +54,7 @@ def curl_of(c: Case, dtype: torch.dtype, compat: str) -> Any:
     filters = (len(param["encoder.conv1.weight"]), len(param["encoder.conv2.weight"]))
     encoder = TwoConvs(c["in"]["anchor"].shape[1:], filters, divide=True)
     config = CURLConfig(curl_feature_dim=len(param["W"]), curl_compat=compat)
-    objective: Any = OBJECTIVES.build("curl", encoder, ActionSpec(1), config)
+    objective: Any = build_objective("curl", encoder, ActionSpec(1), config)
     encoder.to(dtype)
     objective.to(dtype)
     fill(layers(encoder, objective.projection), below(param, "encoder"))
@@ -115,7 +115,7 @@ def test_orthonormal_codes_have_a_known_loss(rows: int, scale: float) -> None:
 def small(**config: Any) -> Any:
     torch.manual_seed(0)
     settings = CURLConfig(**({"curl_feature_dim": 5} | config))
-    return OBJECTIVES.build("curl", TwoConvs((3, 10, 10), (4, 4)), ActionSpec(1), settings)
+    return build_objective("curl", TwoConvs((3, 10, 10), (4, 4)), ActionSpec(1), settings)
 
 
 def views(seed: int = 0) -> Tensor:

@@ -13,7 +13,7 @@ from test_vae import batch_of
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders import InputContract, build_encoder
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import build_objective
 from visrep.objectives.inverse import InverseConfig, InverseObjective
 
 
@@ -58,7 +58,7 @@ def test_against_released_code(case: str, run: str) -> None:
 def make(actions: ActionSpec, **config: Any) -> Any:
     torch.manual_seed(0)
     encoder = build_encoder("proto", InputContract(24, 24), channels=4)
-    return OBJECTIVES.build("inverse", encoder, actions, InverseConfig(inverse_hidden_dim=8, **config)).double()
+    return build_objective("inverse", encoder, actions, InverseConfig(inverse_hidden_dim=8, **config)).double()
 
 
 def features(rows: int = 4, seed: int = 0) -> Any:

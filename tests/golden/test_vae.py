@@ -15,7 +15,7 @@ from torch import Tensor
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders import InputContract, build_encoder
-from visrep.objectives import OBJECTIVES
+from visrep.objectives import OBJECTIVES, build_objective
 from visrep.objectives.parts.decoder import Decoder, strided
 from visrep.objectives.vae import VAEObjective, active_dims, kl_to_standard_normal, reconstruction_nll
 
@@ -36,8 +36,8 @@ def build(c: Case, dtype: torch.dtype) -> tuple[VAEObjective, Places]:
         "vae_beta": meta["kl_coef"] * shape[0],  # against a sum over channels, where the released one is against a mean
     } | ({"vae_k": k} if k else {})
     spec = ActionSpec(1, classes) if classes else ActionSpec(c["in"]["action"].shape[-1])
-    cls = OBJECTIVES.classes[method]
-    objective = OBJECTIVES.build(method, SmallConv(shape, filters), spec, cls.Config(**config))
+    cls = OBJECTIVES[method]
+    objective = build_objective(method, SmallConv(shape, filters), spec, cls.Config(**config))
     objective.decoder = Decoder(width, shape, strided(filters, (1, 2)), relu_first=False)
     objective.to(dtype), objective.encoder.to(dtype)
     places = {
@@ -128,9 +128,9 @@ def test_active_dims_counts_what_varies_over_valid_rows() -> None:
 def make(method: str = "vae", actions: ActionSpec = CONTINUOUS, size: int = 24, **config: Any) -> Any:
     torch.manual_seed(0)
     encoder = build_encoder("proto", InputContract(size, size), channels=4)
-    cls = OBJECTIVES.classes[method]
+    cls = OBJECTIVES[method]
     settings = {"vae_dim": 6, "decoder_channels": 4} | config
-    return OBJECTIVES.build(method, encoder, actions, cls.Config(**settings))
+    return build_objective(method, encoder, actions, cls.Config(**settings))
 
 
 def test_beta_one_is_the_elbo_whatever_the_number_of_channels() -> None:

@@ -82,6 +82,7 @@ def _interrupted(run_dir: Path, monkeypatch: pytest.MonkeyPatch, agent_step: int
         (["camera=3", "env=toy/maze"], ["one camera", "camera=3"]),
         (["image_size=12"], ["image_size >= 16", "12"]),
         (["device=cuda:77"], ["device=cuda:77", "device=cpu"]),
+        (["device=toaster"], ["device=toaster", "auto, cpu, cuda"]),
         (["encoder=no/such/place"], ["encoder=no/such/place", "no such file or run directory"]),
         (["num_seed_steps=1000", "replay_buffer_capacity=1000"], ["num_seed_steps=1000", "would not learn"]),
         (["method=random", "transfer=finetune"], ["encoder_gradient=objective", "method=random", "critic"]),

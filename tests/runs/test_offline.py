@@ -31,7 +31,7 @@ SMALL = (
     "log_save_tb=false", "checkpoint_frequency=4", "probe_frequency=5", "frame_stack=2",
 )  # fmt: skip
 TWO = ActionSpec(2)
-TRAINED = sorted(name for name, cls in OBJECTIVES.classes.items() if cls.trains_encoder)
+TRAINED = sorted(name for name, cls in OBJECTIVES.items() if cls.trains_encoder)
 
 
 @pytest.fixture(autouse=True)
@@ -42,9 +42,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def dataset(
-    folder: Path, seed: int = 0, size: int = 32, actions: ActionSpec | None = TWO, length: int = 12
-) -> Path:
+def dataset(folder: Path, seed: int = 0, size: int = 32, actions: ActionSpec | None = TWO, length: int = 12) -> Path:
     """Episodes of noise with a moving bright square whose place is the state."""
     rng = np.random.default_rng(seed)
     store = FrameStore(StoreSpec((3, size, size), actions, {"state": (2,)}), capacity=400, lanes=1)
@@ -130,7 +128,7 @@ def test_pictures_of_what_was_learned(method: str, tmp_path: Path) -> None:
     data = ",".join(str(dataset(tmp_path / name, seed)) for seed, name in enumerate(("one", "two")))
     assert pretrain(tmp_path / "run", data, f"method={method}") == 0
     drawn = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
-    paints = {"reconstructions"} if issubclass(OBJECTIVES.classes[method], Paints) else set()
+    paints = {"reconstructions"} if issubclass(OBJECTIVES[method], Paints) else set()
     assert drawn == {"sample_frames", "neighbours"} | paints
     page = report_run(tmp_path / "run").read_text()
     assert "features are most alike" in page and f"{method} on recorded experience" in page

@@ -10,7 +10,7 @@ import torch
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders import Encoder, InputContract, build_encoder
-from visrep.objectives.contract import OBJECTIVES, Objective
+from visrep.objectives.contract import OBJECTIVES, Objective, build_objective
 from visrep.results.figures import frame_sheet
 from visrep.runs.probing import Drawn
 from visrep.runs.sheets import NEIGHBOURS, QUERIES, neighbour_sheet, newest
@@ -59,7 +59,7 @@ def test_the_newest_frame_of_a_stack_and_grey_ones() -> None:
 def painter(name: str) -> Objective:
     torch.manual_seed(0)
     encoder = build_encoder("proto", InputContract(32, 32, channels=3, stack=1), channels=8)
-    return OBJECTIVES.build(name, encoder, ActionSpec(2), OBJECTIVES.classes[name].Config())
+    return build_objective(name, encoder, ActionSpec(2), OBJECTIVES[name].Config())
 
 
 def test_paintings_come_to_resemble_their_images() -> None:

@@ -5,14 +5,14 @@ Shapes: N samples, S frames of a stack, C channels per frame, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
 from visrep.errors import UserError
+from visrep.registry import Registry
 
 Domain = Literal["images", "latents"]
 Draws = dict[str, Tensor]  # random parameters by name, each [N, ...]
@@ -126,21 +126,8 @@ class Augmentation:
         return "+".join(map(str, self.operators)) or "none"
 
 
-O_ = TypeVar("O_", bound=type[Operator])
-OPERATORS: dict[str, type[Operator]] = {}
-
-
-def register_operator(name: str) -> Callable[[O_], O_]:
-    """Class decorator: make an operator known under ``name`` in augmentation texts."""
-
-    def add(cls: O_) -> O_:
-        if name in OPERATORS:
-            raise ValueError(f"augmentation {name!r} is registered twice: {OPERATORS[name]} and {cls}")
-        cls.name = name
-        OPERATORS[name] = cls
-        return cls
-
-    return add
+OPERATORS: Registry[Operator] = Registry("augmentation")
+register_operator = OPERATORS.register
 
 
 # -- what several operators draw and write -----------------------------------------------------------------------------

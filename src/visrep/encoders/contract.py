@@ -5,13 +5,13 @@ Shapes: B batch, S frame stack, C channels per frame, H W pixels, F H' W' latent
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from visrep.errors import UserError, suggestion
+from visrep.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,8 @@ class Encoder(nn.Module):
         return self.features(images)
 
 
-E_ = TypeVar("E_", bound=type[Encoder])
-ENCODERS: dict[str, type[Encoder]] = {}
-
-
-def register_encoder(kind: str) -> Callable[[E_], E_]:
-    """Class decorator: make an encoder known under ``kind`` (the value of the key ``encoder_kind``)."""
-
-    def add(cls: E_) -> E_:
-        if kind in ENCODERS:
-            raise ValueError(f"encoder kind {kind!r} is registered twice: {ENCODERS[kind]} and {cls}")
-        cls.kind = kind
-        ENCODERS[kind] = cls
-        return cls
-
-    return add
+ENCODERS: Registry[Encoder] = Registry("encoder kind", "kind")  # by the value of the key ``encoder_kind``
+register_encoder = ENCODERS.register
 
 
 def encoder_class(kind: str) -> type[Encoder]:

@@ -10,11 +10,20 @@ from visrep.objectives.contract import (
     Objective,
     ObjectiveConfig,
     ParameterGroup,
-    Registry,
     Transition,
+    build_objective,
 )
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["OBJECTIVES", "Loss", "Novelty", "Objective", "ObjectiveConfig", "ParameterGroup", "Registry", "Transition"]
+__all__ = [
+    "OBJECTIVES",
+    "Loss",
+    "Novelty",
+    "Objective",
+    "ObjectiveConfig",
+    "ParameterGroup",
+    "Transition",
+    "build_objective",
+]

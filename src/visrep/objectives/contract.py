@@ -5,9 +5,9 @@ Shapes: B batch, D features, A action, E whatever an objective compares novelty 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor, nn
@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch, BatchSpec
 from visrep.encoders.contract import Encoder
+from visrep.registry import Registry
 
 
 class ObjectiveConfig(BaseModel):
@@ -169,33 +170,12 @@ class HasPrototypes(Novelty, Protocol):
     prototypes: Tensor  # [K, E]
 
 
-O_ = TypeVar("O_", bound=type[Objective])
+OBJECTIVES: Registry[Objective] = Registry("objective")  # by the value of the key ``method``
 
 
-@dataclass
-class Registry:
-    """Objectives by name; the command line, the docs table and the contract tests enumerate it."""
-
-    classes: dict[str, type[Objective]] = field(default_factory=dict)
-
-    def register(self, name: str) -> Callable[[O_], O_]:
-        """Class decorator: make an objective known under ``name`` (the value of the key ``method``)."""
-
-        def add(cls: O_) -> O_:
-            if name in self.classes:
-                raise ValueError(f"objective {name!r} is registered twice: {self.classes[name]} and {cls}")
-            cls.name = name
-            self.classes[name] = cls
-            return cls
-
-        return add
-
-    def build(self, name: str, encoder: Encoder, actions: ActionSpec, config: ObjectiveConfig) -> Objective:
-        """Make an objective on a shared encoder."""
-        if name not in self.classes:
-            raise ValueError(f"unknown method {name!r}; known: {', '.join(sorted(self.classes))}")
-        arguments: dict[str, Any] = {"encoder": encoder, "actions": actions, "config": config}
-        return self.classes[name](**arguments)
-
-
-OBJECTIVES = Registry()
+def build_objective(name: str, encoder: Encoder, actions: ActionSpec, config: ObjectiveConfig) -> Objective:
+    """Make an objective on a shared encoder."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"unknown method {name!r}; known: {', '.join(sorted(OBJECTIVES))}")
+    arguments: dict[str, Any] = {"encoder": encoder, "actions": actions, "config": config}
+    return OBJECTIVES[name](**arguments)

@@ -7,7 +7,7 @@ import torch
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import BatchSpec
 from visrep.encoders.contract import InputContract, build_encoder
-from visrep.objectives.contract import OBJECTIVES, ObjectiveConfig
+from visrep.objectives.contract import OBJECTIVES, ObjectiveConfig, build_objective
 
 # What an objective needs depends on its settings only, so that the smallest encoder will do to ask it.
 _SMALL = InputContract(32, 32, channels=1, stack=1)
@@ -22,13 +22,13 @@ def needs_of(name: str, config: ObjectiveConfig | None = None) -> BatchSpec:
     """
     with torch.random.fork_rng(devices=[]):
         encoder = build_encoder("proto", _SMALL, channels=1)
-        objective = OBJECTIVES.build(name, encoder, ActionSpec(1), config or OBJECTIVES.classes[name].Config())
+        objective = build_objective(name, encoder, ActionSpec(1), config or OBJECTIVES[name].Config())
     return objective.needs()
 
 
 def fitting(provides: frozenset[str]) -> list[str]:
     """Names of the objectives that need, at their default settings, no field beside ``provides``."""
-    return [name for name in sorted(OBJECTIVES.classes) if needs_of(name).needed <= provides]
+    return [name for name in sorted(OBJECTIVES) if needs_of(name).needed <= provides]
 
 
 def require_fields(name: str, config: ObjectiveConfig, provides: frozenset[str], source: str, key: str) -> None:

@@ -6,13 +6,14 @@ all B rows of view 0 first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Generator, Tensor, nn
+
+from visrep.registry import Registry
 
 
 class PolicyConfig(BaseModel):
@@ -144,21 +145,8 @@ class Policy(nn.Module):
         raise NotImplementedError
 
 
-P_ = TypeVar("P_", bound=type[Policy])
-POLICIES: dict[str, type[Policy]] = {}
-
-
-def register_policy(name: str) -> Callable[[P_], P_]:
-    """Class decorator: make a policy known under ``name`` (the value of the key ``policy``)."""
-
-    def add(cls: P_) -> P_:
-        if name in POLICIES:
-            raise ValueError(f"policy {name!r} is registered twice: {POLICIES[name]} and {cls}")
-        cls.name = name
-        POLICIES[name] = cls
-        return cls
-
-    return add
+POLICIES: Registry[Policy] = Registry("policy")  # by the value of the key ``policy``
+register_policy = POLICIES.register
 
 
 def build_policy(name: str, feature_dim: int, action_dim: int, config: PolicyConfig, lr: float) -> Policy:

@@ -19,7 +19,7 @@ from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders import Encoder, InputContract, build_encoder, encoder_config
 from visrep.envs.vector import EnvSpec, VectorEnv
 from visrep.errors import UserError
-from visrep.objectives.contract import OBJECTIVES, Objective
+from visrep.objectives.contract import Objective, build_objective
 from visrep.policies.contract import Policy, build_policy
 from visrep.runs.acting import Agent
 from visrep.runs.augmenting import policy_augmentation
@@ -60,7 +60,11 @@ class Networks:
 
 
 def choose_device(wanted: str) -> tuple[torch.device, str]:
-    """The torch device for the key ``device`` and the reason, to be shown to the user."""
+    """The torch device for the key ``device`` and the reason, to be shown to the user.
+
+    Raises:
+        UserError: there is no such device here, or it is no device.
+    """
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda"), f"CUDA is available ({torch.cuda.get_device_name(0)})"
@@ -71,7 +75,10 @@ def choose_device(wanted: str) -> tuple[torch.device, str]:
         )
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise UserError("device=mps was asked for, but this machine has none: use device=auto or device=cpu")
-    return torch.device(wanted), "as asked for"
+    try:
+        return torch.device(wanted), "as asked for"
+    except RuntimeError as error:
+        raise UserError(f"device={wanted}: use auto, cpu, cuda, cuda:<index> or mps") from error
 
 
 def env_spec(config: Config) -> EnvSpec:
@@ -91,7 +98,7 @@ def build_networks(config: Config, source: Source, device: torch.device) -> Netw
     objective = None
     if run.method not in NO_OBJECTIVE:
         assert config.objective is not None
-        objective = OBJECTIVES.build(run.method, encoder, source.actions, config.objective).to(device)
+        objective = build_objective(run.method, encoder, source.actions, config.objective).to(device)
     policy = None
     if source.acts:
         policy = build_policy(run.policy, encoder.feature_dim, source.actions.dim, config.policy, lr=run.lr).to(device)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from visrep.config import Command, Config
 from visrep.encoders.contract import build_encoder
-from visrep.objectives.contract import OBJECTIVES, Novelty
+from visrep.objectives.contract import Novelty, build_objective
 from visrep.pace import Pace, UpdateCounts, parse_update_counts
 from visrep.runs.compose import Networks
 from visrep.runs.interact import Phase
@@ -116,7 +116,7 @@ def enter_task_phase(config: Config, networks: Networks) -> None:
         if networks.objective is not None:  # its heads and target copies belong to the encoder that was left behind
             assert config.objective is not None
             actions = networks.objective.actions
-            anew = OBJECTIVES.build(networks.objective.name, encoder, actions, config.objective)
+            anew = build_objective(networks.objective.name, encoder, actions, config.objective)
             networks.objective.load_state_dict(anew.state_dict())
     assert networks.policy is not None, "a task phase acts"
     networks.policy.fresh(frozenset(config.run.keep))
