@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from records import Row, write_record
-from visrep.cli import OWN_KEYS
+from visrep.command_keys import OWN_KEYS
 from visrep.sweeps.command import sweep
 from visrep.sweeps.jobs import Job
 from visrep.sweeps.jobs import Records as SweepRecords

@@ -13,6 +13,7 @@ import pytest
 
 import visrep.cli
 from visrep.cli import main
+from visrep.command_keys import OWN_KEYS, read_keys
 from visrep.errors import UserError
 
 
@@ -31,9 +32,12 @@ from visrep.errors import UserError
         (["finetune", "encoder=/no/such/run", "num_train_steps=5", "preset=toy_maze+tiny"], ["no such file"]),
         (["evaluate"], ["visrep evaluate: missing run="]),
         (["evaluate", "run=nowhere"], ["run=nowhere is not a run directory"]),
-        (["evaluate", "run=x", "episodes=two"], ["episodes=two: expected a int"]),
+        (["evaluate", "run=x", "episodes=two"], ["episodes=two: expected a whole number"]),
         (["evaluate", "episode=2"], ["known keys are run, episodes", "did you mean episodes"]),
         (["report", "run=nowhere"], ["nowhere"]),
+        (["report", "run=."], ["is not a run directory", "metrics.jsonl"]),
+        (["evaluate", "run=x", "run=y"], ["run is given twice", "'x'", "'y'"]),
+        (["export", "to=onnx"], ["missing encoder=", "run directory or encoder file"]),
     ],
 )
 def test_bad_input_is_one_message_and_status_1(
@@ -112,3 +116,16 @@ def test_run_dir_may_start_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr("visrep.runs.session.run", run)
     assert main(["train", "run_dir=~/runs/one"]) == 1
     assert given == [tmp_path / "runs" / "one"]
+
+
+@pytest.mark.parametrize("command", sorted(OWN_KEYS))
+def test_help_says_what_every_key_means(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    usage, *lines = capsys.readouterr().out.strip().splitlines()
+    keys = OWN_KEYS[command]
+    assert {line.split()[0] for line in lines if line} == set(keys)
+    assert all(f"{name}=..." in usage for name, key in keys.items() if key.required)
+
+
+def test_none_leaves_a_key_at_its_default() -> None:
+    assert read_keys("collect", ["out=x", "camera=none", "episodes=3"]) == {"out": "x", "episodes": 3}

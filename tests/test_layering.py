@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config_checks",),
     ("export",),
     ("config",),
-    ("config_help",),
+    ("config_help", "command_keys"),
     ("results",),
     ("probes",),
     ("runs",),

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from visrep.command_keys import OWN_KEYS, read_keys
+from visrep.command_keys import help_text as own_help_text
 from visrep.errors import UserError, nearest
 
 USAGE = """visrep: see first, act later
@@ -32,23 +34,12 @@ visrep <command> --help lists the command's keys. Example:
 """
 
 Command = Callable[[list[str]], int]
+RUNS = ("train", "pretrain", "finetune")  # commands that write checkpoints
 
-COLLECT_KEYS: dict[str, type] = {
-    "env": str, "out": str, "episodes": int, "agent_steps": int, "policy": str, "num_envs": int, "seed": int,
-    "observation": str, "image_size": int, "action_repeat": int, "camera": int, "render": str, "noise_std": float,
-}  # fmt: skip
-# Keys of the commands that do not take a run's.
-OWN_KEYS: dict[str, dict[str, type]] = {
-    "evaluate": {"run": str, "episodes": int, "seed": int, "video": str},
-    "report": {"run": str},
-    "collect": COLLECT_KEYS,
-    "sweep": {"file": str, "status": bool, "dry_run": bool, "rerun": str},
-    "probe": {"encoder": str, "data": str, "out": str, "samples": int, "seed": int, "device": str},
-    "export": {"encoder": str, "to": str, "out": str},
-    "demo": {"run_dir": str, "seed": int, "num_expl_steps": int, "num_train_steps": int},
-}
 # What the system refuses for reasons that lie outside of the program.
-SYSTEM_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO})
+SYSTEM_REFUSALS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG}
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in SYSTEM_REFUSALS:
             raise
-        hint = "the newest checkpoint is as it was; the same command continues from it"
-        print(f"visrep {name}: {error}; {hint}", file=sys.stderr)
+        hint = "; the newest checkpoint is as it was, the same command continues from it" if name in RUNS else ""
+        print(f"visrep {name}: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"visrep {name}: interrupted", file=sys.stderr)
@@ -128,13 +119,13 @@ def _evaluate(words: list[str]) -> int:
     from visrep.console import Console
     from visrep.runs.replay_policy import evaluate_run
 
-    return evaluate_run(Console(), **_own_keys("evaluate", words, required=("run",)))
+    return evaluate_run(Console(), **read_keys("evaluate", words))
 
 
 def _report(words: list[str]) -> int:
     from visrep.results.report import report_run
 
-    print(report_run(Path(_own_keys("report", words, required=("run",))["run"])))
+    print(report_run(Path(read_keys("report", words)["run"])))
     return 0
 
 
@@ -144,7 +135,7 @@ def _probe(words: list[str]) -> int:
     from visrep.runs.compose import choose_device
     from visrep.runs.directory import command_line, versions
 
-    keys = _own_keys("probe", words, required=("encoder", "data"))
+    keys = read_keys("probe", words)
     device, _ = choose_device(keys.pop("device", "auto"))
     provenance = {"command": command_line(), "versions": versions(), "device": str(device)}
     probe(provenance=provenance, console=Console(), device=device, **keys)
@@ -154,7 +145,7 @@ def _probe(words: list[str]) -> int:
 def _export(words: list[str]) -> int:
     from visrep.export.targets import export_encoder
 
-    print(export_encoder(**_own_keys("export", words, required=("encoder", "to"))))
+    print(export_encoder(**read_keys("export", words)))
     return 0
 
 
@@ -163,13 +154,13 @@ def _collect(words: list[str]) -> int:
     from visrep.collecting.request import Request
     from visrep.console import Console
 
-    return collect(Console(), Request(**_own_keys("collect", words, required=("out",))))
+    return collect(Console(), Request(**read_keys("collect", words)))
 
 
 def _sweep(words: list[str]) -> int:
     from visrep.sweeps.command import sweep
 
-    return sweep(own_keys=OWN_KEYS, **_own_keys("sweep", words, required=("file",)))
+    return sweep(own_keys=OWN_KEYS, **read_keys("sweep", words))
 
 
 def _doctor(words: list[str]) -> int:
@@ -182,7 +173,7 @@ def _doctor(words: list[str]) -> int:
 def _demo(words: list[str]) -> int:
     from visrep.runs.demo import demo
 
-    return demo(**_own_keys("demo", words))
+    return demo(**read_keys("demo", words))
 
 
 def _wants_help(words: list[str]) -> bool:
@@ -193,30 +184,10 @@ def _help(name: str) -> str:
     from visrep.config_help import help_text
 
     if name in OWN_KEYS:
-        return f"visrep {name} " + " ".join(f"[{key}=<{kind.__name__}>]" for key, kind in OWN_KEYS[name].items())
+        return own_help_text(name)
     if name == "doctor":
         return "visrep doctor [key=value ...]: judges this machine by the keys of a run, see visrep train --help"
     return help_text(name)  # type: ignore[arg-type]
-
-
-def _own_keys(command: str, words: list[str], required: Sequence[str] = ()) -> dict[str, Any]:
-    """``key=value`` words of a command that has a few keys of its own."""
-    types = OWN_KEYS[command]
-    values: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or key not in types:
-            near = nearest(key, types)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{word!r}: known keys are {', '.join(types)}{hint}")
-        try:
-            values[key] = {"true": True, "false": False}[text] if types[key] is bool else types[key](text)
-        except (ValueError, KeyError) as error:
-            raise UserError(f"{key}={text}: expected a {types[key].__name__}") from error
-    for key in required:
-        if key not in values:
-            raise UserError(f"missing {key}=...")
-    return values
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class MethodFields(_Section):
     """What is learned, and from what"""
 
     method: str = Field(
-        "proto", description="pre-training objective; random = none, act uniformly; none = no reward-free phase"
+        "proto",
+        description="pre-training objective (on data: atc); random = none, act uniformly; none = no reward-free phase",
     )
     policy: str = Field("sac", description="actor-critic that acts and learns on the encoder's features")
     encoder_gradient: Literal["objective", "critic", "both", "init", "none"] = Field(
@@ -222,6 +223,8 @@ class RunConfig(
     @classmethod
     def _weights(cls, value: Any) -> Any:
         # "0.5,0.5" is what one types; a list is what config.yaml holds.
+        if isinstance(value, int | float):
+            return (value,)
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @field_validator("keep", mode="before")

@@ -99,7 +99,7 @@ def writing(path: Path, needed_bytes: int = 0, note: str = "") -> Iterator[None]
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
-                f"cannot write {path} ({error.strerror}): choose another run_dir or change its permissions{tail}"
+                f"cannot write {path} ({error.strerror}): choose another folder or change its permissions{tail}"
             ) from error
         raise UserError(f"cannot write {path}: {error.strerror or error}{tail}") from error
 

@@ -109,7 +109,7 @@ def test_a_write_that_was_cut_short_is_no_dataset(tmp_path: Path, monkeypatch: p
 def test_a_dataset_is_replaced_only_on_demand(tmp_path: Path) -> None:
     store, history = made(tmp_path)
     write_dataset(store, tmp_path / "a", {})
-    with pytest.raises(UserError, match="holds a dataset already"):
+    with pytest.raises(UserError, match=r"holds a dataset already: choose another folder$"):
         write_dataset(store, tmp_path / "a", {})
     opened = open_dataset(tmp_path / "a", "disk").store
     with pytest.raises(ValueError, match="own rows lie in"):
@@ -165,6 +165,49 @@ def test_damage_is_found(storage: str, damage: Callable[[Path], None], message: 
     damage(tmp_path / "data")
     with pytest.raises(UserError, match=message):
         open_dataset(tmp_path / "data", storage)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("storage", ["ram", "disk"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip("image.npy"),
+        cut,
+        lambda folder: (folder / "action.npy").unlink(),
+        lambda folder: (folder / "image.npy").write_bytes((folder / "reward.npy").read_bytes()),
+    ],
+)
+def test_a_damaged_dataset_is_told_how_to_come_back(
+    storage: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    store, _ = made(tmp_path)
+    write_dataset(store, tmp_path / "data", {"provenance": {"command": "visrep collect env=toy/maze out=data"}})
+    damage(tmp_path / "data")
+    with pytest.raises(UserError) as caught:
+        open_dataset(tmp_path / "data", storage)  # type: ignore[arg-type]
+    said = str(caught.value)
+    assert "restore it from a copy, or record it again into another folder" in said
+    assert said.endswith("it was written by: visrep collect env=toy/maze out=data")
+    assert not any(word in said for word in ("delete", "new run", "run_dir", "this run", "checkpoint ", "resume"))
+
+
+def test_a_damaged_collection_is_not_told_to_be_deleted(tmp_path: Path) -> None:
+    one = writer(tmp_path)
+    fill(one.store, History(2, 1, (3, 12), crash=0.0), 40)
+    one.checkpoint({})
+    rows = tmp_path / "collecting" / "rows"
+    data = bytearray((rows / "image.npy").read_bytes())
+    data[130] ^= 1  # of the first row; a header of 128 bytes is before it
+    for damaged in (bytes(data), bytes(data[:-100])):
+        (rows / "image.npy").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"damaged.*: restore it from a copy, or record into another folder$"):
+            writer(tmp_path)
+
+
+def test_a_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{}")
+    with pytest.raises(UserError, match=r"dataset\.json is a file, a dataset is a folder: name the folder that"):
+        open_dataset(tmp_path / "dataset.json")
 
 
 def test_folders_without_a_dataset_and_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,9 +346,9 @@ def test_a_full_lane_takes_no_more_rows_and_loses_none(tmp_path: Path) -> None:
 
 def test_another_collection_is_refused(tmp_path: Path) -> None:
     writer(tmp_path)
-    with pytest.raises(UserError, match=r"unfinished collection of other data \(identity: saved .*'seed': 1"):
+    with pytest.raises(UserError, match=r"unfinished collection of other data \(seed: 1 there, 2 asked for\):"):
         writer(tmp_path, seed=2)
-    with pytest.raises(UserError, match="rows_per_lane: saved 200, now 100"):
+    with pytest.raises(UserError, match=r"\(rows_per_lane: 200 there, 100 asked for\)"):
         writer(tmp_path, rows=100)
     (tmp_path / "collecting" / "progress.json").write_text("{")
     with pytest.raises(UserError, match=r"progress.json is damaged"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders import InputContract, build_encoder
 from visrep.envs.make import make_env
 from visrep.errors import UserError
-from visrep.probes import run, table
+from visrep.probes import place, run, table
 from visrep.probes.run import Candidate, load_candidates, run_probes
 
 SIZE = 24
@@ -163,8 +165,14 @@ def test_a_still_state_is_not_probed() -> None:
         (["encoder={run}"], ["missing data="]),
         (["encoder={run}", "data=nowhere"], ["no dataset in nowhere"]),
         (["encoder={run}", "data={data}", "sample=3"], ["known keys are encoder, data", "did you mean samples"]),
-        (["encoder={run}", "data={data}", "samples=0"], ["samples=0", "at least 100"]),
-        (["encoder={run}", "data={data}", "samples=5"], ["too few rows", "raise samples="]),
+        (["encoder={run}", "data={data}", "samples=0"], ["samples=0: the probes are fitted on at least 20 rows"]),
+        (["encoder={run}", "data={data}", "samples=5"], ["samples=5: the probes are fitted on at least 20 rows"]),
+        (["encoder={run}", "data={data}", "seed=-1"], ["seed=-1: a whole number from 0"]),
+        (["encoder={run}", "data={data}", f"seed={2**64}"], [f"seed={2**64}: a whole number from 0"]),
+        (["encoder={run}", "data={data},{data}"], ["a probe takes one dataset"]),
+        (["encoder={run}", "data={data}/dataset.json"], ["is a file: name the dataset's folder", "data={data}"]),
+        (["encoder={run}", "data=nowhere,"], ["a probe takes one dataset"]),
+        (["encoder={run}", "data={data}", "out={file}"], ["cannot write into {file}, because", "is a file"]),
         (["encoder={run}", "data={data}", "device=toaster"], ["device=toaster"]),
         (["encoder={run}", "data={data}", "out={file}/x", "samples=50"], ["cannot write"]),
         (["encoder={file}", "data={data}"], ["not a visrep file"]),
@@ -185,7 +193,7 @@ def test_bad_input_is_one_message(
         places["short"] = arena_data(tmp_path / "short", episodes=4)
     assert main(["probe", *(word.format(**places) for word in words)]) == 1
     said = capsys.readouterr().err
-    assert all(part in said for part in parts) and "Traceback" not in said, said
+    assert all(part.format(**places) in said for part in parts) and "Traceback" not in said, said
     assert not list(tmp_path.glob("run/probe"))
 
 
@@ -226,3 +234,55 @@ def test_the_terminal_shows_one_column_per_code() -> None:
     assert "true state" in said and "probes on world" in said
     point = report["codes"][0]["probes"]["state"]["mean"]["point"]
     assert f"{point:.2f}" in next(line for line in said.splitlines() if "state R²" in line)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(dir: Path) -> None:  # as a read-only folder does, to everybody but root
+        assert dir == tmp_path
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    home = encoder_run(tmp_path / "run")
+    monkeypatch.setattr(place.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(run, "open_dataset", lambda *_, **__: pytest.fail("the data were opened"))
+    assert main(["probe", f"encoder={home}", f"data={data}", f"out={tmp_path}/new/folder", "device=cpu"]) == 1
+    said = capsys.readouterr().err
+    assert f"cannot write {tmp_path}/new/folder (Permission denied)" in said and "nothing was done yet" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_table_is_shown_even_if_the_files_cannot_be_written(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, value: Any) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr(run, "write_json_atomic", full)
+    words = ["probe", f"encoder={encoder_run(tmp_path / 'run')}", f"data={data}", "samples=60", "device=cpu"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "| true state |" in said.out and "no space left" in said.err and "written:" not in said.out
+
+
+def test_a_report_on_something_else_is_replaced_with_a_word(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, folder = encoder_run(tmp_path / "mine"), tmp_path / "mine" / "probe" / "arena"
+
+    def said(*words: str) -> str:
+        assert main(["probe", f"encoder={home}", *words, "device=cpu"]) == 0
+        return "".join(line for line in capsys.readouterr().out.splitlines() if "will be replaced" in line)
+
+    assert said(f"data={data}", "samples=60") == said(f"data={data}", "samples=60") == ""
+    earlier = f"note: the earlier report in {folder} will be replaced"
+    assert said(f"data={data}", "samples=40") == f"{earlier} (mine on {data}, samples=60 seed=0); out=<folder> keeps it"
+    assert "samples=40 seed=0" in said(f"data={data}", "samples=40", "seed=1")
+    namesake = arena_data(tmp_path / "elsewhere" / "arena")
+    assert f"{earlier} (mine on {data}, samples=40 seed=1)" in said(f"data={namesake}", "samples=40", "seed=1")
+    shutil.rmtree(home / "model")
+    encoder_run(home, seed=1)  # learned again
+    assert f"mine on {namesake}" in said(f"data={namesake}", "samples=40", "seed=1")
+    (folder / "probe.json").write_text("[1")
+    assert said(f"data={namesake}", "samples=40", "seed=1").startswith(f"{earlier} (it cannot be read)")
+    assert json.loads((folder / "probe.json").read_text())["dataset"]["folder"] == str(namesake)

@@ -97,3 +97,22 @@ def test_features_that_are_not_finite_are_measured_as_such() -> None:
     values = LiveProbe(*scene())(broken)
     assert math.isnan(values["probe_rankme"]) and math.isnan(values["probe_state_r2"])
     assert "not finite" in str(collapse_warning([values]))
+
+
+def test_features_that_were_alike_from_the_start_are_told_as_such() -> None:
+    probe = LiveProbe(*scene())
+    flat = probe(collapsed())
+    for history in ([flat], [flat, flat]):
+        said = str(collapse_warning(history))
+        assert "was collapsed at its first measurement already, and still is: RankMe 1, uniformity 0" in said, said
+        assert " from " not in said
+    assert collapse_warning([flat, probe(encoder())]) is None  # it recovered
+
+
+def test_a_fall_is_told_with_digits_that_show_it() -> None:
+    first = {"probe_rankme": 1.004, "probe_uniformity": -0.0021}
+    said = str(collapse_warning([first, {"probe_rankme": 1.0001, "probe_uniformity": -2e-6}]))
+    assert "RankMe fell from 1.004 to 1, uniformity rose from -0.0021 to -2e-06" in said
+    assert "may be collapsing" in said
+    noise = {"probe_rankme": 1.0008, "probe_uniformity": -1e-13}  # rounding, where features are alike
+    assert "collapsed at its first measurement already" in str(collapse_warning([noise, dict(noise)]))

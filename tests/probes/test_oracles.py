@@ -22,8 +22,11 @@ from probe_tools import (
 )
 from torch import Tensor
 
+from visrep.data.store import FrameStore
+from visrep.probes import table
 from visrep.probes.codes import EncoderCode, Seen
 from visrep.probes.data import ProbeData
+from visrep.probes.run import SAMPLES
 from visrep.results.representation import effective_rank
 
 READOUTS = ("state", "state_mlp", "state_knn")
@@ -129,6 +132,26 @@ def test_a_sparse_reward_is_an_event() -> None:
     assert it["event"] == "reward = 1" and 0 < it["share"] < 0.3
     assert it["auroc"]["point"] > 0.97 and it["f1"]["point"] > 0.6
     assert 0.3 < blind["auroc"]["point"] < 0.7 and blind["f1"]["point"] < it["f1"]["point"] - 0.2
+
+
+def sparse_elsewhere(part: str) -> FrameStore:
+    """A store whose sparse reward is 0 in all train or test rows."""
+    store = make_store(whole_state, reward="sparse", episodes=40)
+    data = ProbeData(store, SAMPLES, 1, 0)
+    rows = {"train": slice(0, data.split.train), "test": data.split.tests}[part]
+    assert 0 < data.reward[rows].sum() < data.reward.sum()
+    store.columns["reward"].values[store.rings.positions(data.lanes[rows], data.rows[rows])] = 0
+    return store
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.filterwarnings("error")
+def test_a_reward_that_one_part_never_sees_is_left_out(part: str) -> None:
+    report = report_of(sparse_elsewhere(part))
+    assert f"the reward is the same in all {part} rows: neither it nor its events are probed" in report["notes"]
+    assert all(code["probes"]["reward"] is code["probes"]["reward_events"] is None for code in report["codes"])
+    assert not {"reward R²", "event AUROC", "event F1"} & set(table.rows(report["codes"])[0])
+    assert "reward R²" in table.rows(report_of(make_store(reward="sparse", episodes=40))["codes"])[0]
 
 
 def test_ranks_of_known_codes() -> None:

@@ -122,12 +122,16 @@ def test_a_complete_run_gives_a_complete_page(tmp_path: Path) -> None:
     assert page.tags.count("video") == 4 and page.tags.count("img") == 3
 
 
-def test_an_empty_directory_gives_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+def test_what_a_run_did_not_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "provenance.json").write_text("{}")
     text, _ = read(report_run(tmp_path))
     for what in ("episodes and metrics", "returns", "losses", "pictures", "videos", "events", "config.yaml"):
         assert re.search(rf"{what}[^<]*: not recorded", text), what
     with pytest.raises(UserError, match="not a directory"):
         report_run(tmp_path / "absent")
+    (tmp_path / "provenance.json").unlink()
+    with pytest.raises(UserError, match="not a run directory"):
+        report_run(tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["config.yaml", "metrics.jsonl", "train.csv", "eval.csv"])

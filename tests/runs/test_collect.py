@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -350,12 +351,17 @@ def make_blind(**options: Any) -> ShortToy:
         (["episodes=1", "policy=runs/none"], "or name a run directory or an agent file"),
         (["episodes=1", "policy=scripted"], "env=short/toy has no scripted policy"),
         (["episodes=1", "observation=stat"], "observation=stat: did you mean state?"),
-        (["episodes=1", "num_envs=0"], "num_envs=0 must be at least 1"),
+        (["episodes=1", "num_envs=0"], "num_envs=0 must be at least 1\n"),
+        (["episodes=1", "seed=-1"], "visrep collect: seed=-1 must be at least 0\n"),
+        (["episodes=1", "render=foo"], "render=foo is unknown; choose auto, warp, egl, osmesa"),
+        (["episodes=1", "out=a,b"], "out=a,b: no comma in it, data=<folder>,<folder> separates"),
+        (["episodes=1", f"out={'x' * 300}"], "File name too long"),
+        (["episodes=1", f"policy={'x' * 300}"], "or name a run directory or an agent file"),
         (["episodes=1", "noise_std=-1"], "noise_std=-1: a number from 0 up"),
         (["episodes=1", "noise_std=nan"], "noise_std=nan: a number from 0 up"),
         (["episodes=1", "image_size=0"], "image_size=0: at least 1"),
         (["episods=1"], "did you mean episodes?"),
-        (["episodes=some"], "episodes=some: expected a int"),
+        (["episodes=some"], "episodes=some: expected a whole number"),
         (["episodes=1", "env=toy/mazee"], "near: toy/maze"),
         (["episodes=1", "env=test_collect:make_endless"], "does not say its time limit"),
         (["episodes=100000000"], "are free: make room, record less"),
@@ -378,8 +384,6 @@ def test_folders_that_hold_something_else(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing env="):
         gather(tmp_path / "data", env=None, episodes=1)
     gather(tmp_path / "data", episodes=1)
-    with pytest.raises(UserError, match="holds a dataset already"):
-        gather(tmp_path / "data", episodes=1)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
         gather(tmp_path / "file", episodes=1)
@@ -392,9 +396,78 @@ def test_another_recording_is_not_continued(tmp_path: Path, monkeypatch: pytest.
         patch.setattr(DatasetWriter, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         gather(tmp_path, episodes=2)
     for other in ({"seed": 2}, {"policy": "smooth"}, {"noise_std": 0.1}, {"image_size": 24}, {"episodes": 3}):
-        with pytest.raises(UserError, match="unfinished collection of other data"):
+        with pytest.raises(UserError, match="unfinished collection of other data") as caught:
             gather(tmp_path, **{"episodes": 2, **other})
+        ((key, value),) = other.items()
+        _, line, _ = str(caught.value).splitlines()
+        assert line.startswith(f"  {key}: ") and line.endswith(f" there, {value} asked for")
+    with pytest.raises(UserError, match=r"data:\n  num_envs: 1 there, 8 asked for\nuse"):
+        gather(tmp_path, episodes=2, num_envs=8)
+    with pytest.raises(UserError, match=r"data:\n  episodes: 2 there, 4 asked for\n  num_envs: 1 there, 2 asked for\n"):
+        gather(tmp_path, episodes=4, num_envs=2)
     gather(tmp_path, episodes=2)
+
+
+def test_a_finished_recording_is_left_as_it_is(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {**SHORT, "out": str(tmp_path / "data"), "episodes": 2, "num_envs": 8}
+    assert collect(QUIET, Request(**keys)) == 0
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "data").glob("*.*")}
+    shown = StringIO()
+    assert collect(Console(stream=shown), Request(**keys)) == 0
+    assert shown.getvalue().startswith("this dataset is finished already: 2 episodes, 60 agent steps, mean return ")
+    assert collect(Console(stream=shown), Request(**{**keys, "num_envs": 2})) == 0, "two episodes, two environments"
+    refusals = (
+        ({"seed": 5}, "seed: 1 there, 5 asked for"),
+        ({"image_size": 24, "noise_std": 0.5}, "image_size: 16 there, 24 asked for\n  noise_std: 0.0 there, 0.5 asked"),
+        ({"episodes": 3}, "episodes: 2 there, 3 asked for"),
+        ({"num_envs": 1}, "num_envs: 2 there, 1 asked for"),
+        ({"env": "toy/maze"}, "env: short/toy there, toy/maze asked for"),
+        ({"env": "toy/maze", "observation": "state"},
+         "env: short/toy there, toy/maze asked for\n  observation: pixels there, state asked for"),
+        ({"episodes": None, "agent_steps": 9}, "episodes: 2 there, nothing asked for\n  agent_steps: nothing there, 9"),
+    )  # fmt: skip
+    for other, says in refusals:
+        with pytest.raises(UserError, match="holds a finished dataset of other data") as caught:
+            collect(QUIET, Request(**{**keys, **other}))
+        said = str(caught.value)
+        assert f"data:\n  {says}" in said and "delete" not in said and len(said.splitlines()) == 3 + says.count("\n")
+    manifest = tmp_path / "data" / "dataset.json"
+    about = json.loads(manifest.read_text())
+    about["environment"]["versions"]["drawing"] = 1
+    text = json.dumps(about)
+    manifest.write_text(text)
+    assert collect(Console(stream=shown), Request(**keys)) == 0
+    assert "recorded under other conditions: versions.drawing: 1 there, 2 here" in shown.getvalue()
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "data").glob("*.npy")}
+    assert manifest.read_text() == text and before.items() >= after.items()
+    del about["provenance"]["asked_for"]
+    manifest.write_text(json.dumps(about))
+    with pytest.raises(UserError, match="that visrep collect did not record: choose another out"):
+        collect(QUIET, Request(**keys))
+
+
+def test_a_place_that_is_write_protected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", refused)  # the superuser may write anywhere
+    with pytest.raises(UserError, match=r"Permission denied.: choose another folder or change its permissions"):
+        gather(tmp_path / "data", episodes=1)
+
+
+def test_an_empty_out_is_no_folder() -> None:
+    for out in ("", " "):
+        with pytest.raises(UserError, match="out is empty: name a folder"):
+            Request(out=out, episodes=1)
+
+
+def test_progress_counts_towards_whole_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visrep.console.PLAIN_SECONDS", 0.0)  # a line for every agent step
+    shown = StringIO()
+    request = Request(out=str(tmp_path / "data"), agent_steps=100, num_envs=3, **SHORT)
+    assert collect(Console(stream=shown), request) == 0
+    shares = [line.split()[1:3] for line in shown.getvalue().splitlines() if line.startswith("collect: ")]
+    assert shares[-1] == ["180/180", "(100"] and max(int(share.strip("(")) for _, share in shares) == 100
 
 
 def test_episodes_too_short_for_the_room(tmp_path: Path) -> None:
@@ -419,7 +492,7 @@ def make_shortest(**options: Any) -> ShortToy:
 
 def test_help_names_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["collect", "--help"]) == 0
-    assert "[noise_std=<float>]" in capsys.readouterr().out
+    assert "noise_std        of Gaussian noise" in capsys.readouterr().out
 
 
 def test_a_control_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,56 @@ def test_what_the_data_decide_need_not_be_typed(tmp_path: Path) -> None:
     assert (run.env, run.image_size, run.action_repeat, run.frame_stack) == ("short/toy", 32, 1, 2)
 
 
+def test_what_the_data_were_recorded_with_wins_over_presets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, preset = dataset(tmp_path / "data"), tmp_path / "mine.yaml"
+    preset.write_text("image_size: 64\naction_repeat: 4\nframe_stack: 2\n")
+    assert pretrain(tmp_path / "run", data, "method=ac", f"preset={preset}") == 0
+    run = load_config(tmp_path / "run" / "config.yaml").run
+    assert (run.image_size, run.action_repeat) == (32, 1)
+    assert pretrain(tmp_path / "other", data, "method=ac", "image_size=64") == 1
+    said = capsys.readouterr().err
+    assert "image_size=64" in said and "recorded with image_size=32" in said and not (tmp_path / "other").exists()
+
+
+def test_atc_is_what_recorded_data_are_for_by_default(tmp_path: Path) -> None:
+    data = dataset(tmp_path / "data")
+    assert pretrain(tmp_path / "run", data, "data_weights=1") == 0
+    run = load_config(tmp_path / "run" / "config.yaml").run
+    assert (run.method, run.data_weights) == ("atc", (1.0,))
+
+
+STILL = ("num_repr_updates=1", "repr_warmup=100")  # one update at a rate of nothing
+
+
+def test_it_starts_from_another_encoder(tmp_path: Path) -> None:
+    """From a run with all its networks; from a file, target copies are those of the encoder that was loaded."""
+    data = dataset(tmp_path / "data")
+    assert pretrain(tmp_path / "first", data, "method=atc") == 0
+    file = tmp_path / "first" / "model" / "encoder.safetensors"
+    for name, source in (("run", tmp_path / "first"), ("file", file)):
+        assert pretrain(tmp_path / name, data, "method=atc", *STILL, f"encoder={source}", "atc_target_tau=0.0") == 0
+        assert_same(tensors(tmp_path / name / "model" / "encoder.safetensors"), tensors(file), "encoder")
+    kept, begun = (
+        CheckpointStore(tmp_path / name / "state").load()["parts"]["objective"] for name in ("run", "file")
+    )
+    encoder = tensors(file)
+    at_start = [key for key in begun if key.startswith("target_encoder.")]
+    assert at_start
+    for key in at_start:
+        assert torch.equal(begun[key], encoder[key.removeprefix("target_encoder.")])
+    assert any(not torch.equal(kept[key], begun[key]) for key in at_start)  # the run's own average lags behind
+
+
+def test_a_dataset_is_no_run_and_no_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = dataset(tmp_path / "data")
+    before = sorted(data.iterdir())
+    assert pretrain(data, data, "method=atc") == 1
+    assert "is a dataset" in capsys.readouterr().err
+    assert sorted(data.iterdir()) == before
+    assert main(["finetune", f"encoder={data}", "env=short/toy"]) == 1
+    assert f"visrep pretrain data={data}" in capsys.readouterr().err
+
+
 def test_frozen_downstream(tmp_path: Path) -> None:
     """``visrep finetune`` takes the run's encoder, its environment and its picture; other heads may follow."""
     data = dataset(tmp_path / "data")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
+from visrep.runs import replay_policy
 from visrep.runs.compose import Networks, Source, build_networks, env_spec
 from visrep.runs.pretrained import find_pretrained_run, inherited_settings, load_agent, take_over
 
@@ -239,6 +242,43 @@ def test_evaluate_and_report(pretrained: Path, tmp_path: Path, capfd: pytest.Cap
     assert main(["report", f"run={run_dir}"]) == 0
     page = (run_dir / "report.html").read_text()
     assert str(run_dir / "report.html") in capfd.readouterr().out and "<html" in page and "short/toy" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["seed=-1"], "seed=-1: a whole number from 0 up"),
+        (["video=true"], "video=true: name the file to write, ending in .mp4"),
+        (["video={here}/film.avi"], "film.avi: name the file to write, ending in .mp4"),
+        (["video={here}/folder.mp4"], "folder.mp4: name the file to write"),
+        (["video={here}/file/film.mp4"], "cannot write into {here}/file, because {here}/file is a file"),
+    ],
+)
+def test_evaluate_refuses_before_it_plays(
+    words: list[str], says: str, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(replay_policy, "VectorEnv", lambda *_, **__: pytest.fail("it plays"))
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    assert main(["evaluate", f"run={pretrained}", *(word.format(here=tmp_path) for word in words)]) == 1
+    said = capfd.readouterr().err
+    assert says.format(here=tmp_path) in said and "Traceback" not in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_evaluate_refuses_a_read_only_folder_before_it_plays(
+    pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(replay_policy, "VectorEnv", lambda *_, **__: pytest.fail("it plays"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert main(["evaluate", f"run={pretrained}", f"video={tmp_path}/film.mp4"]) == 1
+    assert f"cannot write {tmp_path} (Permission denied)" in capfd.readouterr().err
 
 
 def test_agents_hold_no_pickle(pretrained: Path) -> None:

@@ -65,7 +65,7 @@ axes:
   objective: [proto, rnd]
   seed: [1]
 stages:
-  - {name: collect, command: collect, set: {env: toy/maze_center, seed: 7}}
+  - {name: collect, command: collect, set: {env: toy/maze_center, episodes: 5, seed: 7}}
   - {name: pretrain, command: pretrain, set: {data: '${run:collect}', method: '${objective}', seed: '${seed}'}}
   - {name: probe, command: probe, set: {encoder: '${run:pretrain}', data: '${run:collect}'}}
   - {name: finetune, command: finetune, set: {encoder: '${run:pretrain}', transfer: frozen, seed: '${seed}'}}

@@ -9,7 +9,9 @@ import pytest
 from sweep_tools import AXES, CHAIN, STAGES, run, sweep_file
 
 from visrep.cli import main
+from visrep.command_keys import OWN_KEYS
 from visrep.errors import UserError
+from visrep.sweeps.command import sweep
 
 
 @pytest.mark.parametrize(
@@ -83,12 +85,54 @@ def test_the_command_line_refuses_in_one_message(tmp_path: Path, capsys: pytest.
         ([f"file={file}"], "unknown key 'retrys'"),
         ([], "missing file="),
         (["file=nowhere.yaml"], "cannot read nowhere.yaml"),
-        ([f"file={file}", "status=maybe"], "status=maybe: expected a bool"),
+        ([f"file={file}", "status=maybe"], "status=maybe: expected true or false"),
         ([f"file={file}", "rerun=all"], "only rerun=changed"),
     ):
         assert main(["sweep", *words]) == 1
         said = capsys.readouterr().err
         assert said.startswith("visrep sweep: ") and part in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("episodes: 5", "episodes: -12", "stages[0].set, job collect/all: episodes=-12: at least one is recorded"),
+        ("episodes: 5", "episodes: 5, agent_steps: 5", "either episodes=<n> or agent_steps=<n>"),
+        ("episodes: 5", "episodes: 2.5", "job collect/all: episodes=2.5: expected a whole number"),
+        ("episodes: 5", "episodes: 5, image_size: 0", "job collect/all: image_size=0: at least 1"),
+        ("episodes: 5", "episodes: 5, render: foo", "render=foo is unknown"),
+        ("episodes: 5", "episodes: 5, policy: randm", "unknown policy=randm: did you mean random?"),
+        ("env: toy/maze_center, ", "", "missing env=<environment>"),
+        ("seed: 7", "seed: -7", "job collect/all: seed=-7 must be at least 0"),
+        ("data: '${run:collect}'}", "data: '${run:collect}', samples: -3}", "samples=-3 must be at least "),
+        ("data: '${run:collect}'}", "data: '${run:collect}', samples: some}", "samples=some: expected a whole number"),
+        ("data: '${run:collect}'}", "data: '${run:collect}', seed: -1}", "seed=-1 must be at least 0"),
+        (", data: '${run:collect}'}}\n", "}}\n", "missing data="),
+        ("episodes: 20", "episodes: 0", "job test/objective=proto_seed=1: episodes=0 must be at least 1"),
+    ],
+)
+def test_values_of_commands_that_are_no_runs_are_checked(
+    right: str, wrong: str, says: str, tmp_path: Path
+) -> None:
+    assert CHAIN.count(right) == 1
+    file = sweep_file(tmp_path, CHAIN.replace(right, wrong))
+    for keys in ({"dry_run": True}, {"status": True}, {}):
+        with pytest.raises(UserError) as caught:
+            sweep(file, own_keys=OWN_KEYS, **keys)
+        assert says in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_that_is_trained_later_need_not_be_there(tmp_path: Path) -> None:
+    record = "  - {name: expert, command: collect, set: {policy: '${run:finetune}', episodes: 5}}\n"
+    assert sweep(sweep_file(tmp_path, AXES + STAGES + record), own_keys=OWN_KEYS, dry_run=True) == 0
+
+
+def test_a_place_that_data_cannot_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(f"name: x\nout: '{tmp_path}/sw,p'\n{AXES}{STAGES}")
+    for keys in ({"dry_run": True}, {}):
+        with pytest.raises(UserError, match=r"sweep\.yaml: out=.*/sw,p: no comma in it, data=<folder>,<folder>"):
+            sweep(str(tmp_path / "sweep.yaml"), **keys)
 
 
 def test_keys_of_commands_that_are_no_runs_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

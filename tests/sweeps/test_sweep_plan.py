@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sweep_tools import AXES, CHAIN, STAGES, jobs_of
 
-from visrep.cli import OWN_KEYS
+from visrep.command_keys import OWN_KEYS
 from visrep.errors import UserError
 from visrep.sweeps.plan import plan
 from visrep.sweeps.spec import read_sweep
@@ -50,7 +50,8 @@ stages:
 def test_every_command_can_follow_another(tmp_path: Path) -> None:
     jobs, out = jobs_of(tmp_path, CHAIN), tmp_path / "out"
     ours = "objective=rnd_seed=1"
-    assert jobs["collect/all"].words == ("collect", "env=toy/maze_center", "seed=7", f"out={out}/collect/all")
+    words = ("env=toy/maze_center", "episodes=5", "seed=7")
+    assert jobs["collect/all"].words == ("collect", *words, f"out={out}/collect/all")
     probe, test = jobs[f"probe/{ours}"], jobs[f"test/{ours}"]
     assert probe.words == (
         "probe", f"encoder={out}/pretrain/{ours}", f"data={out}/collect/all", f"out={out}/probe/{ours}"

@@ -94,13 +94,36 @@ def test_changed_settings_are_refused_or_run_again(tmp_path: Path, capsys: pytes
     said = str(caught.value)
     assert "8 jobs were started with other settings" in said and "lr: '<absent>' then, 0.5 now" in said
     assert "device" not in said and "rerun=changed" in said and len(notes(tmp_path)) == 8
-    capsys.readouterr()
-    assert sweep(sweep_file(tmp_path, changed), status=True) == 0
-    assert "8 jobs were started with other settings" in capsys.readouterr().out
+    first = "objective=proto_seed=1"
+    assert f"finetune/{first} follows from pretrain/{first}, which changed" in said and "after " not in said
     assert run(tmp_path, changed, rerun="changed") == 0
     assert len(notes(tmp_path)) == 16
     assert len(list((tmp_path / "out/replaced").glob("*/pretrain/*/run/metrics.jsonl"))) == 4
     assert len(list((tmp_path / "out/replaced").glob("*/finetune/*/log.txt"))) == 4
+
+
+def test_status_and_dry_run_say_that_the_file_no_longer_matches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = "tables: {t: {stage: finetune, metric: eval.episode_reward}}\n"
+    assert run(tmp_path, AXES + STAGES + table) == 0
+    changed = AXES + STAGES.replace("encoder:", "discount: 0.5, encoder:") + table
+    file = sweep_file(tmp_path, changed)
+    capsys.readouterr()
+    says = ("4 jobs were started with other settings, the sweep file no longer matches them", "rerun=changed",
+            "discount: '<absent>' then, 0.5 now", "runs them afresh")  # fmt: skip
+    assert sweep(file, status=True) == 0
+    said = capsys.readouterr().out
+    assert all(part in said for part in says)
+    assert "finetune/objective=rnd_seed=2: changed" in said and "missing" in said.partition("t: eval")[2]
+    counts = next(line.split() for line in said.splitlines() if line.startswith("finetune"))
+    assert counts == ["finetune", "4", "0", "4", "0", "0", "0", "0"]
+    assert sweep(file, dry_run=True) == 0
+    said = capsys.readouterr().out
+    assert all(part in said for part in says) and all(line.startswith("# ") for line in said.splitlines())
+    assert sweep(file, dry_run=True, rerun="changed") == 0
+    commands = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("# ")]
+    assert len(commands) == 4 and all(line.startswith("visrep finetune discount=0.5 ") for line in commands)
 
 
 def test_what_every_command_leaves_proves_that_it_is_done(tmp_path: Path) -> None:

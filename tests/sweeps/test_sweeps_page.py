@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from visrep.cli import OWN_KEYS, main
+from visrep.cli import main
+from visrep.command_keys import OWN_KEYS
 from visrep.sweeps.plan import plan
 from visrep.sweeps.spec import StageCommand, SweepSpec, read_sweep
 

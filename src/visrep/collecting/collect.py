@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from visrep.collecting.actors import Actor, NoisyActor, RandomActor, ScriptedActor, SmoothActor
+from visrep.collecting.identity import Recorded, about_policy, compare, find_recorded, identity
 from visrep.collecting.record import Recorder, record
 from visrep.collecting.request import Request
 from visrep.collecting.trained import TrainedRun, build_trained_actor
@@ -24,7 +26,7 @@ CHECKPOINT_SECONDS = 10.0
 
 
 def collect(console: Console, request: Request, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> int:
-    """Record whole episodes into a dataset; the same request continues what a kill or Ctrl-C has left.
+    """Record whole episodes into a dataset; the same request continues what a kill or Ctrl-C has left, or is done.
 
     Args:
         console: where to print.
@@ -32,10 +34,10 @@ def collect(console: Console, request: Request, checkpoint_seconds: float = CHEC
         checkpoint_seconds: at most so much time's finished episodes are lost by a kill.
 
     Returns:
-        Exit status: 0 finished, 130 stopped by Ctrl-C.
+        Exit status: 0 finished, now or before; 130 stopped by Ctrl-C.
 
     Raises:
-        UserError: a wrong key, a folder that holds something else, or no room on the disk.
+        UserError: a wrong key, a folder that holds other data, or no room on the disk.
     """
     quota, trained = request.quota, request.trained()
     spec, notes = request.env_spec(trained)
@@ -47,7 +49,14 @@ def collect(console: Console, request: Request, checkpoint_seconds: float = CHEC
         StopRequest() as stop,
         VectorEnv(spec.settled(), quota.lanes, request.seed) as envs,
     ):
-        recorder = _recorder(envs, request, trained, folder)
+        about = identity(envs, request, trained)
+        there = find_recorded(folder)
+        if there is not None:
+            _check_same(there, about, request, folder, console)
+            if there.manifest is not None:
+                console.line(f"this dataset is finished already: {_summary(there.manifest, folder)}")
+                return 0
+        recorder = _recorder(envs, request, trained, folder, about)
         if already := int(recorder.episodes.sum()):
             console.line(f"continuing {folder}: {already:,} episodes are recorded")
         total = quota.total_agent_steps(envs.max_agent_steps or 0)
@@ -60,24 +69,35 @@ def collect(console: Console, request: Request, checkpoint_seconds: float = CHEC
         manifest = replay_manifest(
             None if trained is None else trained.config,
             envs,
-            _about(request, trained),
+            about_policy(request, trained),
             stack,
             noise_std=request.noise_std,
             asked_for=quota.text,
         )
         whole = recorder.writer.finish(manifest)
-    mean = whole["returns"]["mean"]
-    console.line(
-        f"{whole['episodes']:,} episodes, {whole['transitions']:,} agent steps, mean return {mean:.4g}: {folder}"
-    )
+    console.line(_summary(whole, folder))
     return 0
 
 
-def _about(request: Request, trained: TrainedRun | None) -> dict[str, object]:
-    return {"kind": request.policy} if trained is None else trained.about
+def _summary(manifest: dict[str, Any], folder: Path) -> str:
+    amount = f"{manifest['episodes']:,} episodes, {manifest['transitions']:,} agent steps"
+    return f"{amount}, mean return {manifest['returns']['mean']:.4g}: {folder}"
 
 
-def _recorder(envs: VectorEnv, request: Request, trained: TrainedRun | None, folder: Path) -> Recorder:
+def _check_same(there: Recorded, asked: dict[str, Any], request: Request, folder: Path, console: Console) -> None:
+    """Refuse to go on with what other keys recorded; a finished dataset may come from another machine."""
+    keys, surroundings = compare(there, asked, request)
+    if there.manifest is not None and not keys:
+        for line in surroundings:
+            console.line(f"note: it was recorded under other conditions: {line}", style="yellow")
+    elif keys or surroundings:
+        lines = "".join(f"  {line}\n" for line in keys or surroundings)
+        raise UserError(f"{folder} holds {there.what} of other data:\n{lines}use the same values, or another out")
+
+
+def _recorder(
+    envs: VectorEnv, request: Request, trained: TrainedRun | None, folder: Path, about: dict[str, Any]
+) -> Recorder:
     """The parts of a recording, begun or continued in ``folder``."""
     quota = request.quota
     if envs.max_agent_steps is None:
@@ -90,16 +110,8 @@ def _recorder(envs: VectorEnv, request: Request, trained: TrainedRun | None, fol
     spec = StoreSpec(envs.frame_shape, ActionSpec(envs.action_dim), side, envs.frame_dtype)
     rows = quota.rows_per_lane(envs.max_agent_steps)
     _check_disk(spec.row_bytes * rows * quota.lanes, folder)
-    identity = {
-        "env": envs.spec.name,
-        "environment": envs.fingerprint,
-        "policy": _about(request, trained),
-        "noise_std": request.noise_std,
-        "seed": envs.seed,
-        "asked_for": quota.text,
-    }
     actor = _actor(envs, request, trained)
-    writer = DatasetWriter(folder, spec, rows, quota.lanes, identity)
+    writer = DatasetWriter(folder, spec, rows, quota.lanes, about)
     return Recorder(envs, actor, writer, quota)
 
 

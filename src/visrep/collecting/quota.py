@@ -46,8 +46,10 @@ class Quota:
         return (episodes if self.episodes is not None else agent_steps) >= self.share(lane)
 
     def total_agent_steps(self, longest: int) -> int:
-        """Agent steps in all, if episodes take ``longest`` each."""
-        return self.episodes * longest if self.episodes is not None else sum(map(self.share, range(self.lanes)))
+        """Agent steps in all, if episodes take ``longest`` each: every lane finishes its last one."""
+        if self.episodes is not None:
+            return self.episodes * longest
+        return sum(-(-self.share(lane) // longest) * longest for lane in range(self.lanes))
 
     def rows_per_lane(self, longest: int) -> int:
         """Room that the fullest lane needs when no episode is longer than ``longest``."""

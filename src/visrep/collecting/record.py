@@ -138,11 +138,11 @@ def record(recorder: Recorder, console: Console, stop: StopRequest, total: int, 
         recorder: the parts.
         console: shows progress and crashes.
         stop: looked at before every step.
-        total: agent steps to expect, for the progress display.
+        total: agent steps to expect, for the progress display. Episodes that end early may make it more.
         checkpoint_seconds: at most so much time's work is lost by a kill, and the episodes under way.
     """
     saved, unsaved, reported = time.monotonic(), False, 0
-    with console.progress(total, "collect", done=recorder.done) as progress:
+    with console.progress(total, "collect", done=min(recorder.done, total)) as progress:
         if any(recorder.open):
             recorder.start()
         while any(recorder.open):
@@ -157,7 +157,7 @@ def record(recorder: Recorder, console: Console, stop: StopRequest, total: int, 
                 recorder.checkpoint()
                 saved, unsaved = time.monotonic(), False
             recent = {"return": float(np.mean(recorder.returns))} if recorder.returns else {}
-            progress.update(recorder.done, episodes=int(recorder.episodes.sum()), **recent)
+            progress.update(min(recorder.done, total), episodes=int(recorder.episodes.sum()), **recent)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from visrep.collecting.trained import TrainedRun, find_trained
 from visrep.config import RunConfig
 from visrep.data.dataset import COLLECTING, MANIFEST
 from visrep.envs.contract import OBSERVATIONS, Observation
+from visrep.envs.rendering import check_render
 from visrep.envs.vector import EnvSpec
 from visrep.errors import UserError, suggestion
 from visrep.files import writing
@@ -55,12 +57,16 @@ class Request:
     noise_std: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.num_envs < 1 or self.seed < 0:
-            raise UserError(f"num_envs={self.num_envs} must be at least 1 and seed={self.seed} at least 0")
+        check_dataset_place("out", self.out)
+        for key, value, least in (("num_envs", self.num_envs, 1), ("seed", self.seed, 0)):
+            if value < least:
+                raise UserError(f"{key}={value} must be at least {least}")
         if not (math.isfinite(self.noise_std) and self.noise_std >= 0):
             raise UserError(f"noise_std={self.noise_std:g}: a number from 0 up; actions lie in [-1, 1]")
         if self.observation not in OBSERVATIONS:
             raise UserError(f"observation={self.observation}: {suggestion(self.observation, OBSERVATIONS)}")
+        if self.render is not None:
+            check_render(self.render)
 
     @property
     def quota(self) -> Quota:
@@ -76,7 +82,7 @@ class Request:
         """
         if self.policy in POLICIES:
             return None
-        if Path(self.policy).expanduser().exists():
+        if os.path.exists(Path(self.policy).expanduser()):  # False also for a name that is too long
             return find_trained(self.policy)
         raise UserError(
             f"unknown policy={self.policy}: {suggestion(self.policy, POLICIES)}; or name a run directory or an agent "
@@ -117,9 +123,9 @@ class Request:
             UserError: it is a file, cannot be made, or holds other things.
         """
         folder = Path(self.out).expanduser()
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"out={self.out} is a file: name a folder that does not exist yet")
         with writing(folder):
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"out={self.out} is a file: name a folder that does not exist yet")
             folder.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in folder.iterdir() if path.name != ".lock")
         if others and not {MANIFEST, COLLECTING} & set(others):
@@ -128,6 +134,14 @@ class Request:
                 "not exist yet"
             )
         return folder
+
+
+def check_dataset_place(key: str, folder: str) -> None:
+    """UserError unless ``data=...`` can name a dataset in ``folder``, which was given as ``key``."""
+    if not folder.strip():
+        raise UserError(f"{key} is empty: name a folder")
+    if "," in folder:
+        raise UserError(f"{key}={folder}: no comma in it, data=<folder>,<folder> separates datasets by commas")
 
 
 def _settings(trained: TrainedRun | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 
 from visrep.data.budget import USABLE, available_ram, text_bytes
 from visrep.data.episodes import episodes, longest_episode, return_statistics
-from visrep.data.files import disk_errors
+from visrep.data.files import Advice, disk_errors
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.errors import UserError
 from visrep.files import sync_folder, write_json_atomic
@@ -76,7 +76,7 @@ def write_dataset(
             raise ValueError(f"the store's own rows lie in {folder}: write the dataset to another folder")
         _remove(folder)
     elif (folder / MANIFEST).exists():
-        raise UserError(f"{folder} holds a dataset already: choose another folder, or delete it first")
+        raise UserError(f"{folder} holds a dataset already: choose another folder")
     state = store.export(folder)
     whole = {
         "format": FORMAT,
@@ -120,7 +120,9 @@ def open_dataset(
             "are available: open it with storage=disk"
         )
     path = folder if storage == "disk" else None
-    store = FrameStore(spec, lanes * window, lanes, (ring - window) // 2, storage, path, device, read_only=True)
+    slack, remedy = (ring - window) // 2, _remedy(manifest)
+    advice = Advice(remedy, remedy)
+    store = FrameStore(spec, lanes * window, lanes, slack, storage, path, device, read_only=True, advice=advice)
     store.load(folder, state)
     return Dataset(store, manifest, folder)
 
@@ -153,8 +155,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _remedy(manifest: dict[str, Any]) -> str:
+    """What can be done about a damaged dataset; what is left of it stays, other rows may be whole."""
+    provenance = manifest.get("provenance")
+    command = provenance.get("command") if isinstance(provenance, dict) else None
+    source = f"; it was written by: {command}" if command else ""
+    return f"restore it from a copy, or record it again into another folder{source}"
+
+
 def _old_export(folder: Path) -> dict[str, Any]:
     """A manifest for the replay of an older run, which has a store's state alone; or the reason that there is none."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, a dataset is a folder: name the folder that {MANIFEST} lies in")
     if not folder.is_dir():
         raise UserError(f"no dataset in {folder}: the folder does not exist")
     if (folder / COLLECTING).is_dir():

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,25 @@ from visrep.errors import UserError
 CHECKSUM = ColumnSpec("crc", (1,), "uint32")
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What messages about row files tell their owner to do.
+
+    Attributes:
+        damage: about files that are missing, damaged or truncated.
+        layout: about files of other sizes than wanted.
+    """
+
+    damage: str
+    layout: str
+
+
+RUN_ADVICE = Advice(
+    "restore it from a copy, resume from the checkpoint before, or start a new run in another run_dir",
+    "use the settings that it was made with, or another run_dir",
+)
+
+
 @contextmanager
 def disk_errors(action: str, path: Path, needed_bytes: int) -> Iterator[None]:
     """Turn the system's refusal to write into a message with the path, the bytes and the fix."""
@@ -30,7 +50,7 @@ def disk_errors(action: str, path: Path, needed_bytes: int) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"disk full while {action} {path}: {needed_bytes:,} bytes are needed. Free space there or choose "
-                "another run directory; what was saved before is intact"
+                "another folder; what was saved before is intact"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(f"no permission for {action} {path}: make the folder writable or choose another") from error
@@ -40,9 +60,12 @@ def disk_errors(action: str, path: Path, needed_bytes: int) -> Iterator[None]:
 class RowFiles:
     """The column files of one store."""
 
-    def __init__(self, folder: Path, columns: list[ColumnSpec], lanes: int, ring: int) -> None:
+    def __init__(
+        self, folder: Path, columns: list[ColumnSpec], lanes: int, ring: int, advice: Advice = RUN_ADVICE
+    ) -> None:
         """Describe the files; ``create`` or ``check`` them before use."""
         self.folder = folder
+        self._advice = advice
         self.columns = [*columns, CHECKSUM]
         self.lanes = lanes
         self.ring = ring
@@ -89,19 +112,18 @@ class RowFiles:
     def _check_file(self, column: ColumnSpec) -> None:
         path = self.path(column)
         if not path.exists():
-            raise UserError(f"{path} is missing: restore it, resume from a copy of the folder, or start a new run")
+            raise UserError(f"{path} is missing: {self._advice.damage}")
         try:
             memory = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:  # NumPy's words for a damaged header and a short file
             raise UserError(
-                f"{path} is damaged or truncated ({path.stat().st_size:,} bytes): restore it from a copy, or delete "
-                f"the folder {self.folder} and start a new run"
+                f"{path} is damaged or truncated ({path.stat().st_size:,} bytes): {self._advice.damage}"
             ) from error
         wanted = (self.lanes, self.ring, *column.shape)
         if memory.shape != wanted or memory.dtype != np.dtype(column.dtype):
             raise UserError(
-                f"{path} holds {memory.dtype} {list(memory.shape)}, but this run stores {column.dtype} {list(wanted)} "
-                "([lanes, rows, ...]): use the settings that it was made with, or another run directory"
+                f"{path} holds {memory.dtype} {list(memory.shape)}, not {column.dtype} {list(wanted)} "
+                f"([lanes, rows, ...]): {self._advice.layout}"
             )
 
     def maps(self, mode: Literal["r", "r+"]) -> dict[str, NDArray[Any]]:

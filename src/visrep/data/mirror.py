@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visrep.data.columns import Column, ColumnSpec, Index
-from visrep.data.files import CHECKSUM, RowFiles, disk_errors
+from visrep.data.files import CHECKSUM, RUN_ADVICE, Advice, RowFiles, disk_errors
 from visrep.data.ring import Rings
 from visrep.errors import UserError
 
@@ -34,8 +34,11 @@ def checksums(values: list[NDArray[np.generic]]) -> NDArray[np.uint32]:
 class Mirror:
     """The files of one store and the two states that they must be able to restore."""
 
-    def __init__(self, columns: list[ColumnSpec], lanes: int, window: int, slack: int) -> None:
+    def __init__(
+        self, columns: list[ColumnSpec], lanes: int, window: int, slack: int, advice: Advice = RUN_ADVICE
+    ) -> None:
         """No file is touched before ``attach``, ``save`` or ``load``."""
+        self._advice = advice
         self.column_specs = columns
         self.slack = slack
         self.rings = Rings(lanes, window, window + 2 * slack)
@@ -51,7 +54,7 @@ class Mirror:
 
     def attach(self, folder: Path, writable: bool) -> dict[str, NDArray[Any]]:
         """Make or reopen the files and use them as the store's memory (storage "disk"); only reopen if not writable."""
-        self._files = RowFiles(folder.resolve(), self.column_specs, self.rings.lanes, self.rings.ring)
+        self._files = self._row_files(folder)
         if writable:
             self._files.create(reserve=True)
         else:
@@ -99,7 +102,7 @@ class Mirror:
         """Bring memory back to ``state``, verifying every row. See ``FrameStore.load``."""
         files = self._files
         if files is None or not self._attached:
-            files = RowFiles(folder.resolve(), self.column_specs, self.rings.lanes, self.rings.ring)
+            files = self._row_files(folder)
         self._check_layout(state, files.folder)
         files.check()
         maps = {name: values.reshape(self._disk_rows, -1) for name, values in files.maps("r").items()}
@@ -112,9 +115,8 @@ class Mirror:
                 wrong = np.flatnonzero(found != maps[CHECKSUM.name][position : position + count, 0])
                 if len(wrong):
                     raise UserError(
-                        f"the replay rows in {files.folder} are damaged: row {row + int(wrong[0])} of lane {lane} does "
-                        "not match its checksum. Restore the folder from a copy, resume from the checkpoint before, or "
-                        "start a new run"
+                        f"the rows in {files.folder} are damaged: row {row + int(wrong[0])} of lane {lane} does "
+                        f"not match its checksum: {self._advice.damage}"
                     )
                 if not self._attached:
                     target = memory.positions(np.asarray(lane), np.arange(row, row + count))
@@ -134,10 +136,13 @@ class Mirror:
             return self._files
         if self._files is not None:
             raise ValueError(f"this store is saved in {self._files.folder}; use export for a copy in {folder}")
-        files = RowFiles(folder, self.column_specs, self.rings.lanes, self.rings.ring)
+        files = self._row_files(folder)
         files.create(reserve=False)
         self._files = files
         return files
+
+    def _row_files(self, folder: Path) -> RowFiles:
+        return RowFiles(folder.resolve(), self.column_specs, self.rings.lanes, self.rings.ring, self._advice)
 
     def _write(self, files: RowFiles, lane: int, row: int, values: list[NDArray[np.generic]]) -> None:
         codes = checksums(values)
@@ -159,6 +164,5 @@ class Mirror:
         wrong = [f"{key}: saved {state.get(key)}, now {now}" for key, now in layout.items() if state.get(key) != now]
         if wrong:
             raise UserError(
-                f"the replay rows in {folder} were saved by another layout ({'; '.join(wrong)}): resume with the "
-                "settings that they were saved with, or start a new run directory"
+                f"the rows in {folder} were saved with another layout ({'; '.join(wrong)}): {self._advice.layout}"
             )

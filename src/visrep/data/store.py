@@ -20,6 +20,7 @@ from torch import Tensor
 
 from visrep.data.actions import ActionSpec
 from visrep.data.columns import Column, ColumnSpec, Index
+from visrep.data.files import RUN_ADVICE, Advice
 from visrep.data.mirror import Mirror
 from visrep.data.ring import Rings
 
@@ -111,6 +112,7 @@ class FrameStore:
         path: Path | None = None,
         device: str | torch.device = "cpu",
         read_only: bool = False,
+        advice: Advice = RUN_ADVICE,
     ) -> None:
         """Allocate an empty store.
 
@@ -124,6 +126,7 @@ class FrameStore:
             path: folder of the memory-mapped files; needed for "disk" only. Files of another layout are refused.
             device: torch device of the rows; used by "device" only.
             read_only: rows come from ``load`` alone; nothing is added, and no file is written.
+            advice: what messages about damaged files tell whoever they belong to.
         """
         if storage == "disk" and path is None:
             raise ValueError("storage=disk needs a folder: pass path=")
@@ -133,7 +136,7 @@ class FrameStore:
         self.storage = storage
         self.read_only = read_only
         window = -(-capacity // max(lanes, 1))
-        self.mirror = Mirror(spec.columns(), lanes, window, slack)
+        self.mirror = Mirror(spec.columns(), lanes, window, slack, advice)
         self.rings = Rings(lanes, window, self.mirror.rings.ring if storage == "disk" else window)
         self.device = torch.device(device) if storage == "device" else torch.device("cpu")
         memory = self.mirror.attach(path, not read_only) if storage == "disk" and path is not None else {}

@@ -4,18 +4,56 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visrep.data.columns import Index
-from visrep.data.dataset import COLLECTING, MANIFEST, read_json, write_dataset
+from visrep.data.dataset import COLLECTING, MANIFEST, read_json, read_manifest, write_dataset
+from visrep.data.files import Advice
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.errors import UserError
 from visrep.files import write_json_atomic
 
 PROGRESS = "progress.json"
+NOTHING = "nothing"  # in place of a value, where only one of two has the key
+
+
+def finished_dataset(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the dataset that lies in ``folder``; None where none is finished there.
+
+    The working files that a kill at the very end of ``DatasetWriter.finish`` left beside it are dropped.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    shutil.rmtree(folder / COLLECTING, ignore_errors=True)
+    return read_manifest(folder)
+
+
+def unfinished_collection(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint of a collection that is under way in ``folder``: its "identity", "lanes" and more; or None.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / COLLECTING / PROGRESS
+    return read_json(path) if path.exists() else None
+
+
+def differences(
+    there: Mapping[str, Any], asked: Mapping[str, Any], now: str = "asked for", within: str = ""
+) -> list[str]:
+    """``key: value there, value asked for`` wherever two mappings of JSON values differ, inside of them as ``a.b``."""
+    lines = []
+    for key in dict.fromkeys([*there, *asked]):
+        old, new = there.get(key, NOTHING), asked.get(key, NOTHING)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, now, f"{within}{key}.")
+        elif old != new:
+            lines.append(f"{within}{key}: {old} there, {new} {now}")
+    return lines
 
 
 class DatasetWriter:
@@ -40,16 +78,17 @@ class DatasetWriter:
         Raises:
             UserError: the folder holds a finished dataset, or a collection of another identity, or damaged rows.
         """
-        if (folder / MANIFEST).exists():
-            shutil.rmtree(folder / COLLECTING, ignore_errors=True)  # left by a kill at the very end of finish
-            raise UserError(f"{folder} holds a dataset already: choose another folder, or delete it first")
+        if finished_dataset(folder) is not None:
+            raise UserError(f"{folder} holds a dataset already: choose another folder")
         self.folder = folder
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         self._working = folder / COLLECTING
         layout = {"store": spec.to_dict(), "rows_per_lane": rows_per_lane, "lanes": lanes}
         self._fixed = {"identity": self.identity, **json.loads(json.dumps(layout))}
         saved = self._saved()
-        self.store = FrameStore(spec, lanes * rows_per_lane, lanes, 0, "disk", self._rows)
+        remedy = "restore it from a copy, or record into another folder"
+        advice = Advice(remedy, remedy)
+        self.store = FrameStore(spec, lanes * rows_per_lane, lanes, 0, "disk", self._rows, advice=advice)
         self.progress: dict[str, Any] = {}
         if saved is None:
             self.checkpoint({})
@@ -114,12 +153,12 @@ class DatasetWriter:
         return counts
 
     def _saved(self) -> dict[str, Any] | None:
-        path = self._working / PROGRESS
-        if not path.exists():
+        saved = unfinished_collection(self.folder)
+        if saved is None:
             return None
-        saved = read_json(path)
-        pairs = ((key, saved.get(key), now) for key, now in self._fixed.items())
-        wrong = [f"{key}: saved {then}, now {now}" for key, then, now in pairs if then != now]
+        fixed = {key: saved.get(key) for key in self._fixed}
+        # The layout follows from the identity: it is named only where that does not explain it.
+        wrong = differences(fixed["identity"] or {}, self.identity) or differences(fixed, self._fixed)
         if wrong:
             raise UserError(
                 f"{self.folder} holds an unfinished collection of other data ({'; '.join(wrong)}): continue it with "

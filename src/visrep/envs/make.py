@@ -21,6 +21,7 @@ import gymnasium as gym
 from gymnasium.wrappers import FrameStackObservation
 
 from visrep.envs.contract import OBSERVATIONS, Observation, Script
+from visrep.envs.rendering import check_render
 from visrep.errors import UserError, nearest
 
 
@@ -100,10 +101,11 @@ def make_env(
 
     Raises:
         UserError: unknown name (the message lists the nearest), a package is missing (it names the install line), or
-            there is no such observation.
+            there is no such observation or renderer.
     """
     if observation not in OBSERVATIONS:
         raise UserError(f"observation={observation} is unknown; choose {' or '.join(OBSERVATIONS)}")
+    check_render(render)
     options: dict[str, Any] = {
         "image_size": image_size,
         "action_repeat": action_repeat,

@@ -95,6 +95,12 @@ def warp_problem() -> tuple[str, str] | None:
     return (f"{', '.join(missing)} not installed", FIXES["warp"]) if missing else None
 
 
+def check_render(render: str) -> None:
+    """UserError unless ``render`` is the name of a renderer, or auto."""
+    if render not in ("auto", *RENDERERS):
+        raise UserError(f"render={render} is unknown; choose auto, {', '.join(RENDERERS)}")
+
+
 def resolve_renderer(render: str) -> str:
     """The renderer to use for ``render``, checked to work; call it once, in the parent process.
 
@@ -104,10 +110,9 @@ def resolve_renderer(render: str) -> str:
     Raises:
         UserError: unknown name, or the renderer does not work here; the message has the line that mends it.
     """
+    check_render(render)
     if render == "auto":
         return _automatic()
-    if render not in RENDERERS:
-        raise UserError(f"render={render} is unknown; choose auto, {', '.join(RENDERERS)}")
     if render == "warp":
         if problem := package_problem() or warp_problem():
             raise UserError(f"render=warp does not work here: {problem[0]}. Mend it with: {problem[1]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visrep.checkpoint import load_encoder
+from visrep.checkpoint import encoder_file, load_encoder
 from visrep.encoders.contract import Encoder, InputContract
 from visrep.errors import UserError
 
@@ -30,6 +30,13 @@ def the_encoder(source: Encoder | Path | str) -> Encoder:
         UserError: no encoder file, see ``load_encoder``.
     """
     return source if isinstance(source, Encoder) else load_encoder(source)
+
+
+def refuse_source(source: Path | str, written: Path, out: Path | str) -> None:
+    """Raise UserError where ``written``, a file that an export to ``out`` writes, is the encoder file exported."""
+    file = encoder_file(source)
+    if written.exists() and written.samefile(file):
+        raise UserError(f"out={out} would overwrite {file}, which is to be exported: name another place")
 
 
 def takes_images(contract: InputContract) -> bool:

@@ -16,17 +16,19 @@ import torch
 from visrep.checkpoint import encoder_metadata
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
-from visrep.export.common import describe, missing_extra, probe_images, scaled_difference, the_encoder
+from visrep.export.common import describe, missing_extra, probe_images, refuse_source, scaled_difference, the_encoder
 from visrep.files import write_atomic, writing
 
 try:
     import onnx
     import onnxruntime
     import onnxscript  # noqa: F401  (torch.onnx writes with it)
+    from google.protobuf.message import DecodeError
 except ImportError as error:
     raise missing_extra("onnx", error) from error
 
 INPUT, OUTPUT = "images", "features"
+MARK = "visrep"  # entry of the metadata that every file written here has
 TOLERANCE = 1e-5  # of the largest feature: another library's convolutions add up in another order
 
 
@@ -40,19 +42,24 @@ def export_onnx(source: Path | str, out: Path | str) -> Path:
 
     Args:
         source: encoder file or run directory.
-        out: the file to write; its folder is made.
+        out: the file to write; its folder is made. What lies there is replaced if this function wrote it.
 
     Returns:
         The path written.
 
     Raises:
-        UserError: no encoder file, the file cannot be written, or the graph computes something else.
+        UserError: no encoder file, another file lies there, it cannot be written, or the graph computes something else.
     """
     encoder, path = the_encoder(source), Path(out).expanduser()
     if path.is_dir():
         raise UserError(f"out={out} is a folder: name the file to write, such as {path / 'encoder.onnx'}")
+    refuse_source(source, path, out)
+    if path.exists() and not _written_here(path):
+        raise UserError(
+            f"out={out} exists, and visrep export to=onnx did not write it: nothing was written; name another file"
+        )
     model = _graph(encoder)
-    about = {"visrep": json.dumps(encoder_metadata(source), sort_keys=True), "input": describe(encoder.contract)}
+    about = {MARK: json.dumps(encoder_metadata(source), sort_keys=True), "input": describe(encoder.contract)}
     onnx.helper.set_model_props(model, about)
     model.doc_string = f"visrep encoder of kind {encoder.kind}: {describe(encoder.contract)}"
     onnx.checker.check_model(model)
@@ -62,6 +69,17 @@ def export_onnx(source: Path | str, out: Path | str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, blob)
     return path
+
+
+def _written_here(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        # Not onnx.load, which goes by the file's ending.
+        model = onnx.ModelProto.FromString(path.read_bytes())
+    except (DecodeError, OSError):
+        return False
+    return any(entry.key == MARK for entry in model.metadata_props)
 
 
 def _graph(encoder: Encoder) -> Any:

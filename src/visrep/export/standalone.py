@@ -18,10 +18,12 @@ import torch
 from visrep.checkpoint import encoder_metadata, save_encoder
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
-from visrep.export.common import describe, probe_images, takes_images, the_encoder
-from visrep.files import write_atomic, writing
+from visrep.export.common import describe, probe_images, refuse_source, takes_images, the_encoder
+from visrep.files import TEMPORARY, write_atomic, writing
 
 SOURCE, WEIGHTS, README = "encoder.py", "encoder.safetensors", "README.md"
+MARK = "Made by `visrep export to=standalone`, which replaces this file when it writes here again."
+EXPORT = {"export": "standalone"}  # in the provenance of the weights, which hold no such line
 PROVIDED = {"torch": torch, "nn": torch.nn, "Tensor": torch.Tensor}  # names that the written source imports
 
 
@@ -32,18 +34,22 @@ def export_standalone(source: Path | str, out: Path | str) -> Path:
 
     Args:
         source: encoder file or run directory.
-        out: the folder; made when absent, the three files in it are replaced.
+        out: the folder; absent, empty, or with an earlier export in it, which is replaced.
 
     Returns:
         The folder.
 
     Raises:
-        UserError: no encoder file, an encoder whose source cannot stand alone, or the folder cannot be written.
+        UserError: no encoder file, an encoder whose source cannot stand alone, or the folder holds other things or
+            cannot be written.
     """
     encoder, folder = the_encoder(source), Path(out).expanduser()
-    if folder.is_file():
+    if folder.exists() and not folder.is_dir():
         raise UserError(f"out={out} is a file: name the folder to write {SOURCE} and {WEIGHTS} into")
-    provenance = encoder_metadata(source)["provenance"]
+    refuse_source(source, folder / WEIGHTS, out)
+    if folder.exists():
+        _check_content(folder)
+    provenance = {**encoder_metadata(source)["provenance"], **EXPORT}
     text = standalone_source(encoder)
     _compare(text, encoder)
     with writing(folder):
@@ -52,6 +58,28 @@ def export_standalone(source: Path | str, out: Path | str) -> Path:
     write_atomic(folder / README, _readme(encoder, provenance).encode())
     write_atomic(folder / SOURCE, text.encode())
     return folder
+
+
+def _check_content(folder: Path) -> None:
+    """Raise UserError unless a folder is empty, or holds an earlier export and nothing of it comes from elsewhere."""
+    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith(TEMPORARY))
+    known = [name for name in found if name in (SOURCE, WEIGHTS, README)]
+    strange = [name for name in known if not _written_here(folder / name)] if known else found[:3]
+    if strange:
+        raise UserError(
+            f"{folder} holds {', '.join(strange)}, which visrep export to=standalone did not write: nothing was "
+            "written; name a folder that does not exist yet"
+        )
+
+
+def _written_here(path: Path) -> bool:
+    """Whether a file of one of the three names has the mark of this export."""
+    try:
+        if path.name == WEIGHTS:
+            return EXPORT.items() <= encoder_metadata(path)["provenance"].items()
+        return MARK in path.read_text(encoding="utf-8").splitlines()
+    except (ValueError, OSError):  # no visrep file (UserError), no text, a folder
+        return False
 
 
 def standalone_source(encoder: Encoder) -> str:
@@ -67,6 +95,7 @@ def standalone_source(encoder: Encoder) -> str:
     return TEMPLATE.format(
         kind=encoder.kind,
         version=version("visrep"),
+        mark=MARK,
         input=describe(contract),
         shape=contract.shape,
         latent_shape=encoder.latent_shape,
@@ -130,14 +159,17 @@ def _readme(encoder: Encoder, provenance: dict[str, Any]) -> str:
     facts = {**provenance.get("config", {}), **provenance}
     about = "".join(f"- {key}: {facts[key]}\n" for key in ("method", "env", "agent_step") if key in facts)
     return READ_ME.format(
-        kind=encoder.kind, version=version("visrep"), input=describe(encoder.contract), dim=encoder.feature_dim,
-        latent_shape=list(encoder.latent_shape), shape=", ".join(map(str, encoder.contract.shape)),
+        kind=encoder.kind, version=version("visrep"), mark=MARK, input=describe(encoder.contract),
+        dim=encoder.feature_dim, latent_shape=list(encoder.latent_shape),
+        shape=", ".join(map(str, encoder.contract.shape)),
         dtype="uint8" if takes_images(encoder.contract) else "float32",
         about=f"\nFrom the metadata of `{WEIGHTS}`, where all of it stands:\n\n{about}" if about else "",
     )  # fmt: skip
 
 
 TEMPLATE = '''"""A pre-trained encoder of kind {kind!r}, written by visrep {version}. Needs torch and safetensors.
+
+{mark}
 
 Its input, which it scales itself where that is needed:
 {input}.
@@ -179,6 +211,8 @@ def load(weights: Path | str = Path(__file__).with_name("{weights}"), device: st
 READ_ME = """# Pre-trained encoder ({kind})
 
 Written by visrep {version}; needs torch and safetensors, not visrep.
+
+{mark}
 
 - Input: {input}.
 - Output: {dim} features, the latent image {latent_shape} flattened.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from visrep.errors import UserError, nearest
 from visrep.export.common import the_encoder
 
 FILES = ("onnx", "standalone")
 CLASSES = {
     "sb3": (
+        "from stable_baselines3 import SAC\n"
         "from visrep.export.sb3 import VisrepFeaturesExtractor\n"
         'SAC("CnnPolicy", env, policy_kwargs=dict(features_extractor_class=VisrepFeaturesExtractor, '
         "features_extractor_kwargs=dict(encoder={encoder!r}, frozen=True)))"
@@ -18,15 +17,20 @@ CLASSES = {
 }
 
 
-def export_encoder(encoder: str, to: str, out: str | None = None) -> Path:
+def export_encoder(encoder: str, to: str, out: str | None = None) -> str:
     """Write an encoder file, or a run directory's encoder, in another form.
 
+    Returns:
+        Where it was written; of a form that is a class, the lines that use it.
+
     Raises:
-        UserError: unknown form, no ``out``, or a form that is no file; then the message is the code to write.
+        UserError: unknown form, no ``out`` for a file or one for a class, or no encoder there.
     """
     if to in CLASSES:
         the_encoder(encoder)
-        raise UserError(f"to={to} is no file but a class, and takes the encoder as it is:\n{_usage(to, encoder)}")
+        if out is not None:
+            raise UserError(f"to={to} is a class and no file: leave out={out} away")
+        return f"# to={to} is no file but a class, and takes the encoder as it is:\n{_usage(to, encoder)}"
     if to not in FILES:
         near = nearest(to, (*FILES, *CLASSES))
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -36,10 +40,10 @@ def export_encoder(encoder: str, to: str, out: str | None = None) -> Path:
     if to == "onnx":
         from visrep.export.onnx import export_onnx
 
-        return export_onnx(encoder, out)
+        return str(export_onnx(encoder, out))
     from visrep.export.standalone import export_standalone
 
-    return export_standalone(encoder, out)
+    return str(export_standalone(encoder, out))
 
 
 def _usage(to: str, encoder: str) -> str:

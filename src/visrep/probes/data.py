@@ -131,9 +131,10 @@ class ProbeData:
         ]
         self.split = Split(*(len(part) for part in chosen))
         if self.split.train < FEWEST_TRAIN_ROWS or not self.split.val or not self.split.test:
+            remedy = "raise samples=" if samples < FEWEST_TRAIN_ROWS else "collect more steps"
             raise UserError(
                 f"too few rows to probe: {self.split.train} for training, {self.split.val} to choose settings on, "
-                f"{self.split.test} to test on; collect more steps or raise samples="
+                f"{self.split.test} to test on; {remedy}"
             )
         order = np.concatenate(chosen)
         self.lanes, self.rows, self.episodes = lanes[order], rows[order], ids[order]

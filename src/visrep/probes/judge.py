@@ -47,6 +47,36 @@ def reward_events(reward: Tensor) -> RewardEvents | None:
     return None
 
 
+@dataclass(frozen=True)
+class RewardTargets:
+    """What can be read out of a reward: it must differ in train rows, to be fitted, and in test rows, to be scored.
+
+    Attributes:
+        reward: float64 [N]; None where it cannot be read out.
+        events: likewise; None for a dense reward too.
+        notes: why something is left out of a reward that the data hold.
+    """
+
+    reward: Tensor | None
+    events: RewardEvents | None
+    notes: list[str]
+
+
+def reward_targets(data: ProbeData) -> RewardTargets:
+    """What of the data's reward is probed."""
+    reward = data.reward
+    if reward is None:
+        return RewardTargets(None, None, [])
+    if bool((reward == reward[0]).all()):
+        return RewardTargets(None, None, ["the reward is the same in all rows: it is not probed"])
+    parts = {"train": slice(0, data.split.train), "test": data.split.tests}
+    still = [f"{name} rows" for name, part in parts.items() if bool((reward[part] == reward[part][0]).all())]
+    if still:
+        same = f"the reward is the same in all {' and in all '.join(still)}"
+        return RewardTargets(None, None, [f"{same}: neither it nor its events are probed"])
+    return RewardTargets(reward, reward_events(reward), [])
+
+
 def judge(code: Code, data: ProbeData, seed: int, seen: Seen, doing: Doing) -> dict[str, Any]:
     """Every probe that the data and the code allow.
 
@@ -105,10 +135,10 @@ def images_to_encode(role: Role, stack: int, data: ProbeData) -> int:
 def _linear(now: Standardised, data: ProbeData, seed: int) -> dict[str, Any]:
     """State, reward and reward events share the features, so one factorisation serves all."""
     targets: dict[str, Tensor] = {}
-    events = None
-    if data.reward is not None and data.reward.var() > 0:
-        targets["reward"] = data.reward[:, None]
-        events = reward_events(data.reward)
+    rewards = reward_targets(data)
+    events = rewards.events
+    if rewards.reward is not None:
+        targets["reward"] = rewards.reward[:, None]
     if events is not None:
         targets["reward_events"] = events.labels.double()[:, None]
     if data.factors is not None:

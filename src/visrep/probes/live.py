@@ -22,6 +22,9 @@ from visrep.results.representation import dormant_fraction, effective_rank, unif
 CHUNK = 64  # images per pass: keeps a convolution's maps in cache
 WIDE = 8_192  # features beyond which half of the images must do
 FALLEN = 0.1  # of its start
+COLLAPSED = {"RankMe": 1.0, "uniformity": 0.0}  # of features that are all alike
+# How far from that are features which differ by rounding alone: RankMe's own epsilon adds up to 1e-3 with 512 images.
+FLAT = {"RankMe": 1e-3, "uniformity": 1e-6}
 MOST_DORMANT = 0.9
 DORMANT = 0.025
 
@@ -105,6 +108,7 @@ def collapse_warning(history: Sequence[Mapping[str, float]]) -> str | None:
 
     Compared with the first measurement, because a fresh encoder's rank and uniformity depend on the images: how far
     RankMe lies above 1 and how far uniformity lies below 0 must stay above a tenth of what they were.
+    Features that were alike from the first measurement on are told as such.
     """
     if not history:
         return None
@@ -112,13 +116,23 @@ def collapse_warning(history: Sequence[Mapping[str, float]]) -> str | None:
     broken = [name for name in ("probe_rankme", "probe_uniformity") if not math.isfinite(now[name])]
     if broken:
         return "the encoder's features are not finite: lower the learning rate"
-    reasons = []
-    if now["probe_rankme"] - 1.0 <= FALLEN * (first["probe_rankme"] - 1.0):
-        reasons.append(f"RankMe fell from {first['probe_rankme']:.3g} to {now['probe_rankme']:.3g}")
-    if now["probe_uniformity"] >= FALLEN * first["probe_uniformity"]:
-        reasons.append(f"uniformity rose from {first['probe_uniformity']:.3g} to {now['probe_uniformity']:.3g}")
+    reasons, from_start = [], False
+    for name, key, moved in (("RankMe", "probe_rankme", "fell"), ("uniformity", "probe_uniformity", "rose")):
+        before, after = (abs(values[key] - COLLAPSED[name]) for values in (first, now))
+        if before <= FLAT[name] and after <= FLAT[name]:
+            reasons.append(f"{name} {now[key] + 0.0:.3g}")  # -0 becomes 0
+            from_start = True
+        elif after <= FALLEN * before:
+            reasons.append(f"{name} {moved} from {' to '.join(_told_apart(first[key], now[key]))}")
     if now.get("probe_dormant", 0.0) > MOST_DORMANT:
         reasons.append(f"{100 * now['probe_dormant']:.0f} % of the units are dormant")
     if not reasons:
         return None
-    return f"the representation may be collapsing: {', '.join(reasons)}"
+    what = "was collapsed at its first measurement already, and still is" if from_start else "may be collapsing"
+    return f"the representation {what}: {', '.join(reasons)}"
+
+
+def _told_apart(first: float, now: float) -> tuple[str, str]:
+    """Two different numbers with as many digits, three at least, as it takes to see that they differ."""
+    texts = ((f"{first + 0.0:.{digits}g}", f"{now + 0.0:.{digits}g}") for digits in range(3, 18))
+    return next(pair for pair in texts if pair[0] != pair[1])

@@ -31,13 +31,15 @@ from visrep.probes.codes import (
     check_images,
     random_twin,
 )
-from visrep.probes.data import ProbeData, Split
+from visrep.probes.data import FEWEST_TRAIN_ROWS, ProbeData, Split
 from visrep.probes.figure import probe_figure
-from visrep.probes.judge import images_to_encode, judge, reward_events
+from visrep.probes.judge import images_to_encode, judge, reward_targets
+from visrep.probes.place import REPORT, Subject, check_place, manifest_digest, replaced
 from visrep.results.figures import save
 
 FORMAT = 1
 SAMPLES = 10_000
+SEEDS = range(2**63 - 1)  # what a torch.Generator takes, and the next one too
 FEW_TEST_EPISODES = 10
 CPU = torch.device("cpu")
 
@@ -160,7 +162,7 @@ def probe(
     seed: int = 0,
     device: torch.device = CPU,
 ) -> Path:
-    """The command: load, probe, write ``probe.json``, ``probe.md``, ``probe.png`` and ``probe.svg``; show the table.
+    """The command: load, probe, show the table; write ``probe.json``, ``probe.md``, ``probe.png`` and ``probe.svg``.
 
     Args:
         encoder: file or run directory; several with commas between them.
@@ -174,32 +176,53 @@ def probe(
 
     Returns:
         The folder.
+
+    Raises:
+        UserError: a key has an impossible value, the folder cannot be written (said before the work), and all that
+            ``load_candidates``, ``open_dataset`` and ``run_probes`` refuse.
     """
+    _check_request(data, samples, seed)
     candidates = load_candidates(encoder)
     if out is None and len(candidates) > 1:
         raise UserError(f"{len(candidates)} encoders are probed together: say where to write with out=<folder>")
-    if samples < 1:
-        raise UserError(f"samples={samples}: the probes need rows to be fitted on, give at least 100")
-    dataset = open_dataset(Path(data).expanduser(), storage="disk")
     name = Path(data).expanduser().resolve().name
     folder = Path(out).expanduser() if out else run_of(Path(candidates[0].about["file"])) / "probe" / name
+    check_place(folder)
+    dataset = open_dataset(Path(data).expanduser(), storage="disk")
+    encoders = tuple((candidate.name, candidate.about["sha256"]) for candidate in candidates)
+    earlier = replaced(folder, Subject(encoders, manifest_digest(dataset.manifest), samples, seed))
+    if earlier is not None:
+        console.line(f"note: {earlier}", style="yellow")
     report = run_probes(candidates, dataset.store, dataset.manifest, name, console, samples, seed, device)
     report["dataset"]["folder"] = str(Path(data).expanduser().resolve())
+    table.show(report, console)  # first: no trouble with the disk costs the user the numbers
     write_report({**report, "provenance": dict(provenance)}, folder)
-    table.show(report, console)
     console.line(f"written: {folder}/probe.json, probe.md, probe.png, probe.svg")
     return folder
+
+
+def _check_request(data: str, samples: int, seed: int) -> None:
+    if seed not in SEEDS:
+        raise UserError(f"seed={seed}: a whole number from 0 to {SEEDS[-1]:,}")
+    if samples < FEWEST_TRAIN_ROWS:
+        raise UserError(f"samples={samples}: the probes are fitted on at least {FEWEST_TRAIN_ROWS} rows")
+    folder = Path(data).expanduser()
+    if folder.is_file():
+        raise UserError(f"data={data} is a file: name the dataset's folder, such as data={Path(data).parent}")
+    if "," in data and not folder.exists():
+        raise UserError(f"data={data}: a probe takes one dataset; run it once for each")
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write a report as JSON, Markdown and figure."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(folder / "probe.json", report)
+    write_json_atomic(folder / REPORT, report)
     write_atomic(folder / "probe.md", table.markdown(report).encode())
     figure = probe_figure(report)
-    for ending in ("png", "svg"):
-        save(figure, folder / f"probe.{ending}")
+    with writing(folder):
+        for ending in ("png", "svg"):
+            save(figure, folder / f"probe.{ending}")
 
 
 def check_memory(width: int, split: Split) -> None:
@@ -287,21 +310,16 @@ def _notes(data: ProbeData, source: str) -> list[str]:
         notes.append(f"left out, because they hardly vary: {', '.join(data.factors.excluded)}")
     missing = [name for name in ("action", "reward") if name not in data.store.spec.provides]
     notes += [f"{source} holds no {name}s: they are not probed" for name in missing]
-    if data.reward is not None and not data.reward.var() > 0:
-        notes.append("the reward is the same in all rows: it is not probed")
-    events = None if data.reward is None else reward_events(data.reward)
-    if events is not None and not events.labels[data.split.tests].any():
-        notes.append(f"no test row has the event {events.meaning}: its AUROC and F1 are not defined")
+    notes += reward_targets(data).notes
     if data.episode_counts[2] < FEW_TEST_EPISODES:
         notes.append(f"only {data.episode_counts[2]} test episodes: the intervals are rough")
     return notes
 
 
 def _about_data(data: ProbeData, manifest: Mapping[str, Any], source: str) -> dict[str, Any]:
-    text = json.dumps(dict(manifest), sort_keys=True, default=str)
     return {
         "name": source,
-        "manifest_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "manifest_sha256": manifest_digest(manifest),
         "environment": manifest.get("environment"),
         "rows": data.store.rows,
         "frame_shape": list(data.store.spec.frame_shape),

@@ -35,6 +35,7 @@ from visrep.results.page import (
 
 __all__ = ["report_run", "run_pictures", "run_videos", "write_report"]
 
+RECORDS = ("config.yaml", "provenance.json", "metrics.jsonl", "train.csv", "eval.csv")  # any of them makes a page
 LARGEST_PICTURE_BYTES = 3_000_000
 LARGEST_VIDEO_BYTES = 4_000_000
 VIDEOS = 4  # first and last evaluation and two between
@@ -53,6 +54,8 @@ def report_run(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     if not run_dir.is_dir():
         raise UserError(f"{run_dir} is not a directory; name the directory of a run")
+    if not any((run_dir / name).exists() for name in RECORDS):
+        raise UserError(f"{run_dir} is not a run directory: it has none of {', '.join(RECORDS)}")
     rows, config = _rows_or_none(run_dir), read_config(run_dir)
     marks, axis = _phase_marks(rows), axis_of(rows)
     acted = axis != "update"  # a run on recorded experience has no policy, no episodes and no videos to miss
@@ -104,6 +107,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            yield from _flatten({str(index + 1): item for index, item in enumerate(value)}, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -169,6 +174,8 @@ def _provenance(run_dir: Path) -> list[str]:
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     typed = values.pop("command", None)
+    if (run_dir / "config.yaml").exists():  # they stand under Configuration
+        values = {key: value for key, value in values.items() if not key.startswith("config.")}
     blocks = [command(str(typed))] if typed else []
     return [*blocks, folded("Versions, device, environment", table(("what", "value"), _pairs(values)))]
 

@@ -105,6 +105,15 @@ def build_networks(config: Config, source: Source, device: torch.device) -> Netw
     return Networks(encoder.to(device), objective, policy)
 
 
+def begin_objective_anew(config: Config, networks: Networks) -> None:
+    """Fresh heads, and target copies of the encoder as it is now; nothing where the run has no objective."""
+    objective = networks.objective
+    if objective is not None:
+        assert config.objective is not None
+        anew = build_objective(objective.name, networks.encoder, objective.actions, config.objective)
+        objective.load_state_dict(anew.state_dict())
+
+
 def _build_encoder(config: Config, frame_shape: tuple[int, int, int]) -> Encoder:
     run = config.run
     channels, height, width = frame_shape

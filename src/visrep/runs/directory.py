@@ -12,6 +12,7 @@ from typing import IO, Any
 from visrep.checkpoint import write_atomic, write_json_atomic
 from visrep.config import Config, differing_keys
 from visrep.config_overrides import read_yaml
+from visrep.data.dataset import MANIFEST
 from visrep.errors import UserError
 from visrep.files import remove_leftovers, take_lock
 
@@ -37,6 +38,8 @@ class RunDirectory:
         self._made = False  # whether config.yaml was written by this process
 
     def __enter__(self) -> RunDirectory:
+        if (self.path / MANIFEST).exists():
+            raise UserError(f"{self.path} is a dataset, a run's files do not belong in it: choose another run_dir")
         try:
             for folder in (self.path, self.model, self.video, self.state):
                 folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from visrep.runs.compose import Networks, Source, build_networks, build_sampler,
 from visrep.runs.directory import RunDirectory, command_line, versions
 from visrep.runs.learning import learning_rate
 from visrep.runs.monitor import NONFINITE_CHECK_UPDATES, require_finite, require_finite_weights
-from visrep.runs.pretrained import ENCODER_FILE, save_representation
+from visrep.runs.pretrained import ENCODER_FILE, save_representation, take_over
 from visrep.runs.probing import ProbeWatch, draw_probe
 from visrep.runs.representation import Representation, make_representation
 from visrep.runs.resuming import Outcome, saved_state
@@ -88,7 +88,6 @@ class Offline:
             "environment": alike,
             "datasets": about,
             "versions": versions(),
-            "updates": self.updates,
         }
 
     def state(self) -> RunState:
@@ -125,6 +124,8 @@ def pretrain_on_data(config: Config, run_dir: Path, console: Console) -> Outcome
             if saved is not None:
                 state.restore(saved["parts"])
                 console.line(f"resumed at update {offline.updates:,}")
+            else:
+                take_over(config, offline.networks, offline.provenance["environment"], console)
             _introduce(offline, directory, console, resumed=saved is not None)
             finished = _loop(offline, state, checkpoints, directory, console, stop)
         finally:
@@ -239,7 +240,7 @@ def _loop(
             if offline.updates % SHOWN_EVERY == 0:
                 shown = {"loss": float(metrics["repr_loss"])}
             progress.update(offline.updates, **shown)
-    save_representation(offline.networks, directory.model, offline.provenance)
+    save_representation(offline.networks, directory.model, {**offline.provenance, "updates": offline.updates})
     write_sheets(offline.shown, directory.path / "figures")
     console.line(f"encoder: {directory.model / ENCODER_FILE}")
     checkpoint(finished=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from visrep.config import Command, Config
 from visrep.encoders.contract import build_encoder
-from visrep.objectives.contract import Novelty, build_objective
+from visrep.objectives.contract import Novelty
 from visrep.pace import Pace, UpdateCounts, parse_update_counts
-from visrep.runs.compose import Networks
+from visrep.runs.compose import Networks, begin_objective_anew
 from visrep.runs.interact import Phase
 from visrep.runs.update import EncoderGradient, Intrinsic
 
@@ -113,10 +113,6 @@ def enter_task_phase(config: Config, networks: Networks) -> None:
         encoder = networks.encoder
         fresh = build_encoder(encoder.kind, encoder.contract, **encoder.config())
         encoder.load_state_dict(fresh.state_dict())
-        if networks.objective is not None:  # its heads and target copies belong to the encoder that was left behind
-            assert config.objective is not None
-            actions = networks.objective.actions
-            anew = build_objective(networks.objective.name, encoder, actions, config.objective)
-            networks.objective.load_state_dict(anew.state_dict())
+        begin_objective_anew(config, networks)  # its heads and target copies belong to the encoder that was left behind
     assert networks.policy is not None, "a task phase acts"
     networks.policy.fresh(frozenset(config.run.keep))

@@ -20,11 +20,11 @@ from visrep.checkpoint import (
 from visrep.config import Config
 from visrep.config_overrides import read_yaml
 from visrep.console import Console
-from visrep.data.dataset import read_manifest
+from visrep.data.dataset import MANIFEST, read_manifest
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
 from visrep.objectives.contract import Novelty
-from visrep.runs.compose import Networks
+from visrep.runs.compose import Networks, begin_objective_anew
 
 ENCODER_FILE = "encoder.safetensors"
 REPRESENTATION = "representation"  # a file of what was pre-trained on recorded experience, without a policy
@@ -151,7 +151,7 @@ def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], c
     source = find_pretrained_run(config) if run.load_pretrained else run.encoder
     if source is None:
         return
-    explores = run.num_expl_steps > 0
+    explores = run.num_expl_steps > 0 or run.data is not None  # the objective goes on learning
     # What the task phase makes fresh anyway, or does not use, may be of another kind.
     pays = run.intr_coef > 0 and isinstance(networks.objective, Novelty)
     used = explores or pays or run.transfer == "finetune"
@@ -166,6 +166,8 @@ def take_over(config: Config, networks: Networks, fingerprint: dict[str, Any], c
             f"networks of method={run.method}: name the run directory or its model/expl_agent_*.safetensors, "
             "or set intr_coef=0 (or method=none)"
         )
+    if "objective" in lacking:  # its target copies were taken of the encoder that was replaced
+        begin_objective_anew(config, networks)
     for key in (key for key in lacking if not leave.get(key)):
         console.line(f"note: no pre-trained {key} is taken over; it starts fresh")
     for difference in agent.image_differences(fingerprint):
@@ -185,6 +187,8 @@ def find_agent(source: str) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"encoder={source}: no such file or run directory")
+    if (path / MANIFEST).is_file():
+        raise UserError(f"encoder={source} is a dataset: pre-train on it with visrep pretrain data={source}")
     agents = _agents(path, "expl")
     if agents:
         return agents[-1]

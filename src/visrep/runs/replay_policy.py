@@ -13,6 +13,8 @@ from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
+from visrep.files import writing
+from visrep.probes.place import check_place
 from visrep.runs.compose import Source, build_agent, build_networks, choose_device, env_spec
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.pretrained import load_agent, newest_agent
@@ -33,12 +35,18 @@ def evaluate_run(
 
     Returns:
         Exit status 0; the figures are printed and written to ``evaluation.json`` in the run directory.
+
+    Raises:
+        UserError: no run directory or no agent in it, an impossible value, or a video that cannot be written.
     """
     folder = Path(run)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run={run} is not a run directory: it has no config.yaml")
     if episodes < 1:
         raise UserError(f"episodes={episodes}: at least one")
+    if seed is not None and seed < 0:
+        raise UserError(f"seed={seed}: a whole number from 0 up")
+    film = None if video is None else _video_file(video)
     config = config_from_dict(read_yaml(folder / "config.yaml"))
     device, _ = choose_device(config.run.device)
     seed = config.run.seed + 1 if seed is None else seed
@@ -59,8 +67,22 @@ def evaluate_run(
     console.line(f"{path.name} on {config.run.env}: return {returns.mean():.2f} ({spread})")
     if result.success is not None:
         console.line(f"success {100 * result.success:.0f} %")
-    if video is not None:
-        write_video(Path(video), result.frames)
+    if film is not None:
+        with writing(film):
+            write_video(film, result.frames)
     figures = {"agent": path.name, "seed": seed, "returns": result.returns, "success": result.success}
     write_json_atomic(folder / "evaluation.json", figures)
     return 0
+
+
+def _video_file(video: str) -> Path:
+    """Where the video goes, found out before anything is played.
+
+    Raises:
+        UserError: no name of an .mp4 file, or it cannot be written.
+    """
+    path = Path(video).expanduser()
+    if path.suffix.lower() != ".mp4" or path.is_dir():
+        raise UserError(f"video={video}: name the file to write, ending in .mp4, such as video=episode.mp4")
+    check_place(path.parent)
+    return path

@@ -13,7 +13,7 @@ from visrep.console import Console
 from visrep.errors import UserError
 from visrep.files import take_lock, writing
 from visrep.sweeps.display import status_lines
-from visrep.sweeps.jobs import Job, Records
+from visrep.sweeps.jobs import ORIGIN, Job, Records
 from visrep.sweeps.machine import Machine, usable_cores
 from visrep.sweeps.plan import NO_KEYS, OwnKeys, plan
 from visrep.sweeps.processes import end_orphans
@@ -40,7 +40,7 @@ def sweep(
     Args:
         file: the YAML file.
         status: only say what is done and what is missing.
-        dry_run: only print the commands of what is missing.
+        dry_run: only print the commands of what is missing; with ``rerun``, of what would run afresh too.
         rerun: "changed" runs jobs afresh whose settings are no longer those that they were started with.
         console: where to write.
         command: makes the process of a job.
@@ -63,7 +63,7 @@ def sweep(
     if status:
         return _status(described, jobs, records, console)
     if dry_run:
-        return _dry_run(jobs, records, console)
+        return _dry_run(jobs, records, rerun, console)
     spec = described.spec
     machine = _machine(described, jobs)
     with in_folder(jobs, records, rerun, console):
@@ -95,12 +95,13 @@ def in_folder(jobs: Sequence[Job], records: Records, rerun: str | None, console:
 
 
 def _status(described: SweepFile, jobs: Sequence[Job], records: Records, console: Console) -> int:
-    states = {job.name: records.state(job) for job in jobs}
+    states = {job.name: records.current_state(job) for job in jobs}
     for line in status_lines(jobs, states, records):
         console.line(line)
     changed = [job for job in jobs if records.changes(job)]
     if changed:
-        console.line(f"\n{_changes_text(changed, records)}", "yellow")
+        text = f"{_changes_text(changed, records)}\n{_remedy(records)}"
+        console.line(f"\n{text}\nThe tables below leave their old values out.", "yellow")
     _show(results(described, jobs, states), console)
     return 0
 
@@ -112,9 +113,14 @@ def _show(found: Results, console: Console) -> None:
         console.line(problem, "yellow")
 
 
-def _dry_run(jobs: Sequence[Job], records: Records, console: Console) -> int:
+def _dry_run(jobs: Sequence[Job], records: Records, rerun: str | None, console: Console) -> int:
+    changed = [job for job in jobs if records.changes(job)]
+    if changed:
+        text = f"{_changes_text(changed, records)}\n{_remedy(records)}"
+        for line in text.splitlines():
+            console.line(f"# {line}", "yellow")  # the rest is a shell script
     for job in jobs:
-        if records.state(job) != "done":
+        if records.state(job) != "done" or (rerun is not None and job in changed):
             console.line(shlex.join(["visrep", *job.words]))
     return 0
 
@@ -136,10 +142,7 @@ def _settle_changes(jobs: Sequence[Job], records: Records, rerun: str | None, co
     if not changed:
         return
     if rerun is None:
-        raise UserError(
-            f"{_changes_text(changed, records)}\nput the values back, choose another out, or add rerun=changed: it "
-            f"moves these to {records.folder / 'replaced'} and runs them again"
-        )
+        raise UserError(f"{_changes_text(changed, records)}\n{_remedy(records)}")
     replaced = records.folder / "replaced" / f"{datetime.now():%Y-%m-%d_%H%M%S}"
     end_orphans(changed, records, console)
     for job in changed:
@@ -147,10 +150,21 @@ def _settle_changes(jobs: Sequence[Job], records: Records, rerun: str | None, co
     console.line(f"{len(changed)} changed jobs run again; what they left is in {replaced}")
 
 
+def _remedy(records: Records) -> str:
+    return (
+        "put the values back, choose another out, or add rerun=changed: it moves what these have left to "
+        f"{records.folder / 'replaced'} and runs them afresh"
+    )
+
+
 def _changes_text(changed: Sequence[Job], records: Records) -> str:
-    lines = [f"{len(changed)} jobs were started with other settings:"]
+    lines = [f"{len(changed)} jobs were started with other settings, the sweep file no longer matches them:"]
     for job in changed[:CHANGES_SHOWN]:
-        lines += [f"  {job.name}", *(f"    {key}: {old!r} then, {new!r} now" for key, old, new in records.changes(job))]
+        changes = records.changes(job)
+        own = [f"    {key}: {old!r} then, {new!r} now" for key, old, new in changes if not key.startswith(ORIGIN)]
+        # Of a job that it starts from only a digest is known; the keys are said there.
+        origins = [key.removeprefix(ORIGIN) for key, _, _ in changes if key.startswith(ORIGIN)]
+        lines += [f"  {job.name}", *own] if own else [f"  {job.name} follows from {', '.join(origins)}, which changed"]
     if len(changed) > CHANGES_SHOWN:
         lines.append(f"  and {len(changed) - CHANGES_SHOWN} more")
     return "\n".join(lines)

@@ -75,8 +75,8 @@ def overview(works: Sequence[Work], records: Records, cores: int, elapsed: float
 
 
 def status_lines(jobs: Sequence[Job], states: Mapping[str, State], records: Records) -> list[str]:
-    """Counts by stage, then every job that is not done and why."""
-    kinds: tuple[State, ...] = ("done", "running", "interrupted", "failed", "not started")
+    """Counts by stage, then every job that is not done, or done with other settings, and why."""
+    kinds: tuple[State, ...] = ("done", "changed", "running", "interrupted", "failed", "not started")
     stages = list(dict.fromkeys(job.stage for job in jobs))
     width = max(len(stage) for stage in [*stages, "stage"])
     lines = [f"{'stage':<{width}}  jobs  " + "  ".join(kinds)]
@@ -88,7 +88,7 @@ def status_lines(jobs: Sequence[Job], states: Mapping[str, State], records: Reco
     if missing:
         lines += ["", "missing:"]
     for job in missing:
-        waits = [name for name in job.after if states[name] != "done"]
+        waits = [name for name in job.after if states[name] != "done" and states[job.name] != "changed"]
         reason = f", waits for {', '.join(waits)}" if waits else ""
         if states[job.name] == "failed":
             record = records.read(job) or {}

@@ -22,7 +22,8 @@ from visrep.sweeps.places import PLACES, Place
 
 Progress = Literal["waiting", "running", "done", "failed"]
 Written = Literal["running", "done", "failed", "interrupted"]
-State = Literal["done", "running", "interrupted", "failed", "not started"]
+State = Literal["done", "running", "interrupted", "failed", "not started", "changed"]
+ORIGIN = "after "  # of the keys of an identity that say which jobs it starts from, before their names
 
 
 def settings_of(command: str, words: list[str]) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class Job:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Settings and origins as one flat dict of JSON values, for comparison with a record."""
-        origins = {f"after {name}": digest for name, digest in self.after.items()}
+        origins = {f"{ORIGIN}{name}": digest for name, digest in self.after.items()}
         identity: dict[str, Any] = json.loads(json.dumps({**self.settings, **origins}))
         return identity
 
@@ -136,7 +137,7 @@ class Records:
         write_json_atomic(path, {**head, **more, "settings": job.identity})
 
     def state(self, job: Job) -> State:
-        """What became of the job, as far as the disk tells."""
+        """What became of the job, as far as the disk tells; see ``current_state`` for other settings than it had."""
         record = self.read(job)
         if record is None:
             return "not started"
@@ -164,6 +165,11 @@ class Records:
         """(key, recorded, now) of what decides the result, where a started job differs from its record."""
         record = self.read(job)
         return [] if record is None else differing_keys(record["settings"], job.identity)
+
+    def current_state(self, job: Job) -> State:
+        """``state``, but "changed" where what is done was done with other settings."""
+        state = self.state(job)
+        return "changed" if state == "done" and self.changes(job) else state
 
     def seconds(self, job: Job) -> float:
         """Time that the job's processes have taken so far."""

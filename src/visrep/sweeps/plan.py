@@ -16,6 +16,7 @@ from visrep.runs.pretrained import NOT_INHERITED, dataset_settings, inherited_se
 from visrep.sweeps.jobs import Job, settings_of
 from visrep.sweeps.places import PLACES
 from visrep.sweeps.spec import Entry, Stage, SweepFile, plain
+from visrep.sweeps.values import check_values
 
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 GIB = 2**30
@@ -38,11 +39,11 @@ def plan(file: SweepFile, own_keys: OwnKeys = NO_KEYS) -> list[Job]:
 
     Args:
         file: the checked file.
-        own_keys: of the commands whose keys are not a run's, all keys that they know.
+        own_keys: of the commands whose keys are not a run's, all keys that they know. Values are checked for these.
 
     Raises:
         UserError: a placeholder that names nothing, a job that would start from one that does not run, two jobs with
-            one name, a key that the command does not know.
+            one name, a key that the command does not know, a value that it would refuse.
     """
     return _Plan(file, own_keys).jobs()
 
@@ -162,16 +163,17 @@ class _Plan:
 
         place_key = PLACES[stage.command].key
         words = [f"{key}={place(text, symbolic=False)}" for key, text in given.items()]
+        where_to = () if place_key in given else (f"{place_key}={run_dir}",)
         try:
             symbolic = [f"{key}={place(text, symbolic=True)}" for key, text in given.items()]
             settings = settings_of(stage.command, symbolic)
-            self._check_words(name, stage.command, words, origins)
+            self._check_words(name, stage.command, words, where_to, origins)
         except UserError as error:
             raise self.file.error(f"{where}, job {name}", str(error)) from error
         return Job(
             name=name,
             stage=stage.name,
-            words=(stage.command, *words, *(() if place_key in given else (f"{place_key}={run_dir}",))),
+            words=(stage.command, *words, *where_to),
             run_dir=run_dir,
             settings=settings,
             after={origin.name: origin.digest for origin in origins.values()},
@@ -200,14 +202,19 @@ class _Plan:
             )  # fmt: skip
         return self._origin(where, name, found[1], combination).run_dir
 
-    def _check_words(self, name: str, command: str, words: list[str], origins: Mapping[str, Job]) -> None:
+    def _check_words(
+        self, name: str, command: str, words: list[str], where_to: tuple[str, ...], origins: Mapping[str, Job]
+    ) -> None:
         """UserError now for what the command would refuse later, as far as its words tell."""
         for known in get_args(Command):
             if command == known:
                 self.configs[name] = parse(words, known, self._base(known, words, origins)).to_dict()
-        for key in read_overrides(words) if command in self.own_keys else ():
+        if command not in self.own_keys:
+            return
+        for key in read_overrides(words):
             if key not in self.own_keys[command]:
                 raise UserError(f"unknown key {key!r} of {command}: {suggestion(key, self.own_keys[command])}")
+        check_values(command, (*words, *where_to), [origin.run_dir for origin in origins.values()])
 
     def _base(self, command: Command, words: list[str], origins: Mapping[str, Job]) -> dict[str, Any]:
         """What the run will take over from the encoder or the data that it starts from, which may not be there yet."""

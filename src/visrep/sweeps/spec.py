@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from visrep.collecting.request import check_dataset_place
 from visrep.config_overrides import read_yaml
 from visrep.errors import UserError, nearest
 
@@ -149,6 +150,7 @@ def read_sweep(path: Path) -> SweepFile:
 def _check_names(file: SweepFile) -> None:
     """Every stage, axis and entry that is referred to exists, and none is named twice."""
     spec = file.spec
+    check_dataset_place(f"{file.path}: out", spec.out)
     stages = [stage.name for stage in spec.stages]
     _unique(file, "stages", stages)
     for axis, entries in spec.axes.items():
