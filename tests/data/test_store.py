@@ -114,7 +114,7 @@ def test_disk_rows_survive_and_another_layout_is_refused(tmp_path: Path) -> None
     assert_holds(again, history.rows, 10)
     with pytest.raises(UserError, match=r"image\.npy holds .* not uint8"):
         FrameStore(StoreSpec((3, 2, 4), ActionSpec(2)), 20, 2, 3, "disk", path=folder)
-    with pytest.raises(UserError, match="this run stores"):
+    with pytest.raises(UserError, match="use the settings"):
         make_store("disk", folder, 40, 2, slack=3)
     with pytest.raises(ValueError, match="needs a folder"):
         FrameStore(SPEC, 20, storage="disk")
