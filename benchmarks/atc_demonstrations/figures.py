@@ -29,7 +29,8 @@ HERE = Path(__file__).parent
 NAMES = {
     "atc": "ATC", "atc-k3": "ATC, k = 3", "atc-k10": "ATC, k = 10", "atc-no-augmentation": "ATC, no augmentation",
     "atc-no-momentum": "ATC, no momentum", "atc-expert-data": "ATC, experts' episodes only",
-    "atc-10k-updates": "ATC, 10,000 updates",
+    "atc-10k-updates": "ATC, 10,000 updates", "ac-10k-updates": "AC, 10,000 updates",
+    "inverse-10k-updates": "inverse model, 10,000 updates",
     "atc-random-data": "ATC, random episodes only", "atc-latent-shift-0": "ATC, latents not shifted",
     "atc-latent-shift-1": "ATC, latents shifted by up to 1", "ac": "AC", "ats": "ATS",
     "curl": "CURL", "vae": "VAE", "vae_t": "VAE-T", "inverse": "inverse model", "sac_ae": "SAC-AE",
