@@ -295,7 +295,7 @@ def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)  # a real mode change would not stop root
-    with pytest.raises(UserError, match=r"cannot write .*Permission denied.*run_dir"):
+    with pytest.raises(UserError, match=r"cannot write .*Permission denied.*another folder"):
         store.save(200, state_at(200))
     with pytest.raises(UserError, match="cannot write"):
         CheckpointStore(tmp_path / "other")

@@ -87,6 +87,12 @@ def test_own_environment_by_module_and_factory() -> None:
         make_env("failing_env:nothing")
 
 
+def test_an_unknown_renderer_is_refused_also_where_nothing_is_rendered() -> None:
+    for name in ("toy/maze", "failing_env:on_trigger", "no_such_suite/task"):
+        with pytest.raises(UserError, match="render=foo is unknown; choose auto, warp, egl, osmesa"):
+            make_env(name, render="foo")
+
+
 def test_frame_stack_repeats_the_first_frame() -> None:
     env = make_env("toy/maze", image_size=24, frame_stack=3)
     assert env.observation_space.shape == (3, 24, 24, 3)

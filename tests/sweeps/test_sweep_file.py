@@ -111,9 +111,7 @@ def test_the_command_line_refuses_in_one_message(tmp_path: Path, capsys: pytest.
         ("episodes: 20", "episodes: 0", "job test/objective=proto_seed=1: episodes=0 must be at least 1"),
     ],
 )
-def test_values_of_commands_that_are_no_runs_are_checked(
-    right: str, wrong: str, says: str, tmp_path: Path
-) -> None:
+def test_values_of_commands_that_are_no_runs_are_checked(right: str, wrong: str, says: str, tmp_path: Path) -> None:
     assert CHAIN.count(right) == 1
     file = sweep_file(tmp_path, CHAIN.replace(right, wrong))
     for keys in ({"dry_run": True}, {"status": True}, {}):
