@@ -141,5 +141,6 @@ def versions() -> dict[str, str]:
 
 
 def command_line() -> str:
-    """The command as typed, for provenance and reports."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command as typed, for provenance and reports; ``python -m visrep.cli`` is ``visrep``."""
+    name = Path(sys.argv[0]).name
+    return " ".join(["visrep" if name == "cli.py" else name, *sys.argv[1:]])
