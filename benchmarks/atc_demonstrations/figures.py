@@ -126,14 +126,16 @@ def prediction(records: Records) -> str:
     if not chosen:
         return "Too few frozen runs yet."
     with mpl.rc_context(figures.STYLE):
-        figure = Figure(figsize=(3.4 * len(chosen), 3.2))
+        figure = Figure(figsize=(3.6 * len(chosen), 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         notes = []
         for axes, task in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen):
             points = pairs(records, task)
             for index, (label, score, value) in enumerate(points):
-                axes.plot(score, value, "o", color=figures.style_of(index)["color"])
-                axes.annotate(NAMES[label], (score, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
+                name = f"{index + 1}  {NAMES[label]}"
+                axes.plot(score, value, "o", color=figures.style_of(index)["color"], label=name)
+                axes.annotate(str(index + 1), (score, value), fontsize=7, xytext=(4, 3), textcoords="offset points")
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), fontsize=7)
             axes.set(xlabel="state R² (ridge)", ylabel="final return", title=task)
             rank = spearmanr([p[1] for p in points], [p[2] for p in points]).statistic
             few = "" if len(points) >= FEW else ": too few for a conclusion"
