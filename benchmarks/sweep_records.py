@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from records import Row, write_record
-from visrep.command_keys import OWN_KEYS
 from visrep.sweeps.command import sweep
 from visrep.sweeps.jobs import Job
 from visrep.sweeps.jobs import Records as SweepRecords
@@ -19,7 +18,7 @@ def finished(file: Path) -> dict[str, Job]:
     """Jobs that are done, by name."""
     described = read_sweep(file)
     records = SweepRecords(Path(described.spec.out))
-    return {job.name: job for job in plan(described, OWN_KEYS) if records.state(job) == "done"}
+    return {job.name: job for job in plan(described) if records.state(job) == "done"}
 
 
 def main(
@@ -35,7 +34,7 @@ def main(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", action="store_true", help="run nothing, only write the records of what is done")
     file = folder / "sweep.yaml"
-    status = 0 if parser.parse_args().keep else sweep(str(file), own_keys=OWN_KEYS)
+    status = 0 if parser.parse_args().keep else sweep(str(file))
     done = finished(file)
     for job in done.values():
         if job.stage in stages:

@@ -160,7 +160,7 @@ def _collect(words: list[str]) -> int:
 def _sweep(words: list[str]) -> int:
     from visrep.sweeps.command import sweep
 
-    return sweep(own_keys=OWN_KEYS, **read_keys("sweep", words))
+    return sweep(**read_keys("sweep", words))
 
 
 def _doctor(words: list[str]) -> int:

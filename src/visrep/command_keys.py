@@ -24,61 +24,53 @@ class Key:
     required: bool = False
 
 
-def _key(kind: type, about: str) -> Key:
-    return Key(kind, about)
-
-
-def _required(kind: type, about: str) -> Key:
-    return Key(kind, about, required=True)
-
-
 OWN_KEYS: dict[str, dict[str, Key]] = {
     "evaluate": {
-        "run": _required(str, "run directory whose newest policy plays"),
-        "episodes": _key(int, "how many (10)"),
-        "seed": _key(int, "of the environments (the run's own evaluation seed)"),
-        "video": _key(str, "an .mp4 file for the first episode; none by default"),
+        "run": Key(str, "run directory whose newest policy plays", required=True),
+        "episodes": Key(int, "how many (10)"),
+        "seed": Key(int, "of the environments (the run's own evaluation seed)"),
+        "video": Key(str, "an .mp4 file for the first episode; none by default"),
     },
-    "report": {"run": _required(str, "run directory; report.html is written there")},
+    "report": {"run": Key(str, "run directory; report.html is written there", required=True)},
     "collect": {
-        "out": _required(str, "folder of the dataset; the same command continues what was interrupted"),
-        "env": _key(str, "environment, such as toy/maze_center or cartpole_swingup; the policy's own by default"),
-        "episodes": _key(int, "how many; or say agent_steps"),
-        "agent_steps": _key(int, "at least so many; episodes are finished"),
-        "policy": _key(str, "random, smooth, scripted, or a run directory or agent file (random)"),
-        "noise_std": _key(float, "of Gaussian noise on the policy's actions (0)"),
-        "num_envs": _key(int, "environments side by side (1)"),
-        "seed": _key(int, "of environments and actions (1)"),
-        "observation": _key(str, "pixels or state: what is recorded (pixels)"),
-        "image_size": _key(int, "pixels; the policy's by default, or a run's"),
-        "action_repeat": _key(int, "environment frames per agent step; likewise"),
-        "camera": _key(int, "index of the camera; likewise"),
-        "render": _key(str, "MuJoCo's renderer; likewise"),
+        "out": Key(str, "folder of the dataset; the same command continues what was interrupted", required=True),
+        "env": Key(str, "environment, such as toy/maze_center or cartpole_swingup; the policy's own by default"),
+        "episodes": Key(int, "how many; or say agent_steps"),
+        "agent_steps": Key(int, "at least so many; episodes are finished"),
+        "policy": Key(str, "random, smooth, scripted, or a run directory or agent file (random)"),
+        "noise_std": Key(float, "of Gaussian noise on the policy's actions (0)"),
+        "num_envs": Key(int, "environments side by side (1)"),
+        "seed": Key(int, "of environments and actions (1)"),
+        "observation": Key(str, "pixels or state: what is recorded (pixels)"),
+        "image_size": Key(int, "pixels; the policy's by default, or a run's"),
+        "action_repeat": Key(int, "environment frames per agent step; likewise"),
+        "camera": Key(int, "index of the camera; likewise"),
+        "render": Key(str, "MuJoCo's renderer; likewise"),
     },
     "sweep": {
-        "file": _required(str, "the sweep's YAML file (docs/sweeps.md)"),
-        "status": _key(bool, "true: show what is done and what is missing, run nothing"),
-        "dry_run": _key(bool, "true: print the commands of what is missing, run nothing"),
-        "rerun": _key(str, "changed: run jobs afresh whose keys were changed in the file"),
+        "file": Key(str, "the sweep's YAML file (docs/sweeps.md)", required=True),
+        "status": Key(bool, "true: show what is done and what is missing, run nothing"),
+        "dry_run": Key(bool, "true: print the commands of what is missing, run nothing"),
+        "rerun": Key(str, "changed: run jobs afresh whose keys were changed in the file"),
     },
     "probe": {
-        "encoder": _required(str, "run directories or encoder files, joined by commas"),
-        "data": _required(str, "dataset of visrep collect with privileged state"),
-        "out": _key(str, "folder of the report (<run>/probe/<dataset> for one run)"),
-        "samples": _key(int, "training rows (10,000)"),
-        "seed": _key(int, "of the split and the draw (0)"),
-        "device": _key(str, "auto, cpu, cuda, cuda:<index> or mps (auto)"),
+        "encoder": Key(str, "run directories or encoder files, joined by commas", required=True),
+        "data": Key(str, "dataset of visrep collect with privileged state", required=True),
+        "out": Key(str, "folder of the report (<run>/probe/<dataset> for one run)"),
+        "samples": Key(int, "training rows (10,000)"),
+        "seed": Key(int, "of the split and the draw (0)"),
+        "device": Key(str, "auto, cpu, cuda, cuda:<index> or mps (auto)"),
     },
     "export": {
-        "encoder": _required(str, "run directory or encoder file"),
-        "to": _required(str, "onnx or standalone (files); sb3 or torchrl (shows the lines to write)"),
-        "out": _key(str, "the .onnx file, or the folder of encoder.py and its weights"),
+        "encoder": Key(str, "run directory or encoder file", required=True),
+        "to": Key(str, "onnx or standalone (files); sb3 or torchrl (shows the lines to write)", required=True),
+        "out": Key(str, "the .onnx file, or the folder of encoder.py and its weights"),
     },
     "demo": {
-        "run_dir": _key(str, "where to (runs/demo)"),
-        "seed": _key(int, "of everything (1)"),
-        "num_expl_steps": _key(int, "reward-free agent steps"),
-        "num_train_steps": _key(int, "agent steps in all"),
+        "run_dir": Key(str, "where to (runs/demo)"),
+        "seed": Key(int, "of everything (1)"),
+        "num_expl_steps": Key(int, "reward-free agent steps"),
+        "num_train_steps": Key(int, "agent steps in all"),
     },
 }
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
@@ -103,8 +95,8 @@ def read_keys(command: str, words: Sequence[str]) -> dict[str, Any]:
         name, equals, text = word.partition("=")
         if not equals or name not in keys:
             near = nearest(name, keys)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{word!r}: known keys are {', '.join(keys)}{hint}")
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"unknown key {name!r} of {command}: {hint}known keys are {', '.join(keys)}")
         if name in values:
             raise UserError(f"{name} is given twice: {values[name]!r} and {text!r}; keep one of them")
         values[name] = None if text == "none" else _value(name, text, keys)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -102,6 +103,16 @@ def writing(path: Path, needed_bytes: int = 0, note: str = "") -> Iterator[None]
                 f"cannot write {path} ({error.strerror}): choose another folder or change its permissions{tail}"
             ) from error
         raise UserError(f"cannot write {path}: {error.strerror or error}{tail}") from error
+
+
+def check_place(folder: Path) -> None:
+    """Leave nothing behind, but raise UserError unless files can be written to a folder, which need not exist yet."""
+    with writing(folder, note="nothing was done yet"):
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if existing.is_dir():
+            tempfile.TemporaryFile(dir=existing).close()
+            return
+    raise UserError(f"cannot write into {folder}, because {existing} is a file: name a folder")
 
 
 def _free(path: Path) -> str:

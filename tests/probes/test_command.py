@@ -15,6 +15,7 @@ import torch
 from matplotlib.image import imread
 from probe_tools import Through, make_store, report_of, whole_state
 
+from visrep import files
 from visrep.checkpoint import save_encoder
 from visrep.cli import main
 from visrep.console import Console
@@ -24,7 +25,7 @@ from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders import InputContract, build_encoder
 from visrep.envs.make import make_env
 from visrep.errors import UserError
-from visrep.probes import place, run, table
+from visrep.probes import run, table
 from visrep.probes.run import Candidate, load_candidates, run_probes
 
 SIZE = 24
@@ -244,7 +245,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
         raise PermissionError(errno.EACCES, "Permission denied")
 
     home = encoder_run(tmp_path / "run")
-    monkeypatch.setattr(place.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     monkeypatch.setattr(run, "open_dataset", lambda *_, **__: pytest.fail("the data were opened"))
     assert main(["probe", f"encoder={home}", f"data={data}", f"out={tmp_path}/new/folder", "device=cpu"]) == 1
     said = capsys.readouterr().err

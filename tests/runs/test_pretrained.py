@@ -247,7 +247,7 @@ def test_evaluate_and_report(pretrained: Path, tmp_path: Path, capfd: pytest.Cap
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["seed=-1"], "seed=-1: a whole number from 0 up"),
+        (["seed=-1"], "seed=-1 must be at least 0"),
         (["video=true"], "video=true: name the file to write, ending in .mp4"),
         (["video={here}/film.avi"], "film.avi: name the file to write, ending in .mp4"),
         (["video={here}/folder.mp4"], "folder.mp4: name the file to write"),

@@ -9,7 +9,6 @@ import pytest
 from sweep_tools import AXES, CHAIN, STAGES, run, sweep_file
 
 from visrep.cli import main
-from visrep.command_keys import OWN_KEYS
 from visrep.errors import UserError
 from visrep.sweeps.command import sweep
 
@@ -104,9 +103,9 @@ def test_the_command_line_refuses_in_one_message(tmp_path: Path, capsys: pytest.
         ("episodes: 5", "episodes: 5, policy: randm", "unknown policy=randm: did you mean random?"),
         ("env: toy/maze_center, ", "", "missing env=<environment>"),
         ("seed: 7", "seed: -7", "job collect/all: seed=-7 must be at least 0"),
-        ("data: '${run:collect}'}", "data: '${run:collect}', samples: -3}", "samples=-3 must be at least "),
+        ("data: '${run:collect}'}", "data: '${run:collect}', samples: -3}", "samples=-3: the probes are fitted on"),
         ("data: '${run:collect}'}", "data: '${run:collect}', samples: some}", "samples=some: expected a whole number"),
-        ("data: '${run:collect}'}", "data: '${run:collect}', seed: -1}", "seed=-1 must be at least 0"),
+        ("data: '${run:collect}'}", "data: '${run:collect}', seed: -1}", "seed=-1: a whole number from 0 to"),
         (", data: '${run:collect}'}}\n", "}}\n", "missing data="),
         ("episodes: 20", "episodes: 0", "job test/objective=proto_seed=1: episodes=0 must be at least 1"),
     ],
@@ -116,14 +115,14 @@ def test_values_of_commands_that_are_no_runs_are_checked(right: str, wrong: str,
     file = sweep_file(tmp_path, CHAIN.replace(right, wrong))
     for keys in ({"dry_run": True}, {"status": True}, {}):
         with pytest.raises(UserError) as caught:
-            sweep(file, own_keys=OWN_KEYS, **keys)
+            sweep(file, **keys)
         assert says in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_policy_that_is_trained_later_need_not_be_there(tmp_path: Path) -> None:
     record = "  - {name: expert, command: collect, set: {policy: '${run:finetune}', episodes: 5}}\n"
-    assert sweep(sweep_file(tmp_path, AXES + STAGES + record), own_keys=OWN_KEYS, dry_run=True) == 0
+    assert sweep(sweep_file(tmp_path, AXES + STAGES + record), dry_run=True) == 0
 
 
 def test_a_place_that_data_cannot_name_is_refused(tmp_path: Path) -> None:

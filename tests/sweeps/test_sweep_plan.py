@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sweep_tools import AXES, CHAIN, STAGES, jobs_of
 
-from visrep.command_keys import OWN_KEYS
 from visrep.errors import UserError
 from visrep.sweeps.plan import plan
 from visrep.sweeps.spec import read_sweep
@@ -22,7 +21,7 @@ axes:
   task: [{name: maze, value: toy/maze_center}, toy/open_center]
   seed: [1, 2]
 stages:
-  - {name: collect, command: collect, set: {env: '${task}'}}
+  - {name: collect, command: collect, set: {env: '${task}', episodes: 5}}
   - name: pretrain
     command: pretrain
     set: {method: '${objective}', seed: '${seed}', data: '${run:collect,task=maze}'}
@@ -34,7 +33,8 @@ stages:
         "collect/task=toy-open_center",
     ]
     out = tmp_path / "out"
-    assert jobs["collect/task=maze"].words == ("collect", "env=toy/maze_center", f"out={out}/collect/task=maze")
+    words = ("collect", "env=toy/maze_center", "episodes=5", f"out={out}/collect/task=maze")
+    assert jobs["collect/task=maze"].words == words
     assert sum(name.startswith("pretrain") for name in jobs) == 4
     pretrain = jobs["pretrain/objective=rnd_seed=2"]
     assert f"data={out}/collect/task=maze" in pretrain.words and list(pretrain.after) == ["collect/task=maze"]
@@ -108,8 +108,8 @@ def test_the_digest_is_of_what_decides_the_result(tmp_path: Path, monkeypatch: p
 
 
 def test_the_examples_are_valid_sweeps() -> None:
-    toy = plan(read_sweep(EXAMPLES / "sweep_toy.yaml"), OWN_KEYS)
+    toy = plan(read_sweep(EXAMPLES / "sweep_toy.yaml"))
     assert len(toy) == 20 and len([job for job in toy if not job.after]) == 12
-    demonstrations = plan(read_sweep(EXAMPLES / "sweep_demonstrations.yaml"), OWN_KEYS)
+    demonstrations = plan(read_sweep(EXAMPLES / "sweep_demonstrations.yaml"))
     assert [job.name for job in demonstrations if not job.after][:2] == ["demonstrations/all", "test-episodes/all"]
     assert len(demonstrations) == 2 + 4 + 4 + 8 + 8

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from visrep.cli import main
-from visrep.command_keys import OWN_KEYS
 from visrep.sweeps.plan import plan
 from visrep.sweeps.spec import StageCommand, SweepSpec, read_sweep
 
@@ -19,7 +18,7 @@ PAGE = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 def test_the_file_on_the_page_is_a_sweep(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
     (tmp_path / "sweep.yaml").write_text(text)
-    names = [job.name for job in plan(read_sweep(tmp_path / "sweep.yaml"), OWN_KEYS)]
+    names = [job.name for job in plan(read_sweep(tmp_path / "sweep.yaml"))]
     counts = {stage: sum(name.startswith(stage) for name in names) for stage in ("collect", "pretrain", "finetune")}
     assert counts == {"collect": 2, "pretrain": 2 * 2 * 3, "finetune": 3 * 2 * 3}
 

@@ -1,29 +1,15 @@
-"""Where a report goes: whether it can be written there, asked before the work, and which earlier one it replaces."""
+"""What a report is about, and which earlier one it replaces."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from visrep.errors import UserError
-from visrep.files import writing
-
 REPORT = "probe.json"
-
-
-def check_place(folder: Path) -> None:
-    """Leave nothing behind, but raise UserError unless files can be written to a folder, which need not exist yet."""
-    with writing(folder, note="nothing was done yet"):
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
-        if existing.is_dir():
-            tempfile.TemporaryFile(dir=existing).close()
-            return
-    raise UserError(f"cannot write into {folder}, because {existing} is a file: name a folder")
 
 
 def manifest_digest(manifest: Mapping[str, Any]) -> str:

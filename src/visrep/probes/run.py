@@ -18,7 +18,7 @@ from visrep.data.dataset import open_dataset
 from visrep.data.store import FrameStore
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
-from visrep.files import write_atomic, write_json_atomic, writing
+from visrep.files import check_place, write_atomic, write_json_atomic, writing
 from visrep.probes import table
 from visrep.probes.codes import (
     Code,
@@ -34,7 +34,7 @@ from visrep.probes.codes import (
 from visrep.probes.data import FEWEST_TRAIN_ROWS, ProbeData, Split
 from visrep.probes.figure import probe_figure
 from visrep.probes.judge import images_to_encode, judge, reward_targets
-from visrep.probes.place import REPORT, Subject, check_place, manifest_digest, replaced
+from visrep.probes.place import REPORT, Subject, manifest_digest, replaced
 from visrep.results.figures import save
 
 FORMAT = 1
@@ -181,7 +181,7 @@ def probe(
         UserError: a key has an impossible value, the folder cannot be written (said before the work), and all that
             ``load_candidates``, ``open_dataset`` and ``run_probes`` refuse.
     """
-    _check_request(data, samples, seed)
+    check_request(data, samples, seed)
     candidates = load_candidates(encoder)
     if out is None and len(candidates) > 1:
         raise UserError(f"{len(candidates)} encoders are probed together: say where to write with out=<folder>")
@@ -201,7 +201,8 @@ def probe(
     return folder
 
 
-def _check_request(data: str, samples: int, seed: int) -> None:
+def check_request(data: str, samples: int = SAMPLES, seed: int = 0) -> None:
+    """UserError for what ``probe`` refuses before it looks at any file's content; ``data`` need not exist yet."""
     if seed not in SEEDS:
         raise UserError(f"seed={seed}: a whole number from 0 to {SEEDS[-1]:,}")
     if samples < FEWEST_TRAIN_ROWS:

@@ -35,7 +35,8 @@ from visrep.results.page import (
 
 __all__ = ["report_run", "run_pictures", "run_videos", "write_report"]
 
-RECORDS = ("config.yaml", "provenance.json", "metrics.jsonl", "train.csv", "eval.csv")  # any of them makes a page
+RECORDED = ("metrics.jsonl", "train.csv", "eval.csv")
+RECORDS = ("config.yaml", "provenance.json", *RECORDED)  # any of them makes a page
 LARGEST_PICTURE_BYTES = 3_000_000
 LARGEST_VIDEO_BYTES = 4_000_000
 VIDEOS = 4  # first and last evaluation and two between
@@ -114,7 +115,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str,
 
 
 def _rows_or_none(run_dir: Path) -> Rows:
-    if any((run_dir / name).exists() for name in ("metrics.jsonl", "train.csv", "eval.csv")):
+    if any((run_dir / name).exists() for name in RECORDED):
         return read_rows(run_dir)
     return []
 

@@ -98,7 +98,7 @@ def write_pictures(config: Config, rig: Rig, folder: Path) -> list[Path]:
 @torch.no_grad()
 def prototype_places(rig: Rig, objective: HasPrototypes, samples: int = SAMPLES) -> PrototypePlaces:
     """Each prototype's nearest image by cosine, among ``samples`` drawn uniformly from the store."""
-    sampler = _sampler(rig, BatchSpec(offsets=(0, 1), fields=frozenset({"image", "action", "state"})), seed=0)
+    sampler = _sampler(rig, BatchSpec(offsets=(0, 1), fields=frozenset({"image", "action", "state"})))
     positions, embeddings = [], []
     for _ in range(-(-samples // CHUNK)):
         batch = sampler.sample().to(rig.device)
@@ -111,8 +111,8 @@ def prototype_places(rig: Rig, objective: HasPrototypes, samples: int = SAMPLES)
     return PrototypePlaces(torch.cat(positions)[nearest_image].cpu().numpy(), usage.cpu().numpy())
 
 
-def _sampler(rig: Rig, spec: BatchSpec, seed: int) -> Sampler:
-    return Sampler(rig.store, spec, CHUNK, rig.sampler.frame_stack, generator=np.random.default_rng(seed))
+def _sampler(rig: Rig, spec: BatchSpec) -> Sampler:
+    return Sampler(rig.store, spec, CHUNK, rig.sampler.frame_stack, generator=np.random.default_rng(0))
 
 
 def cell_side(centers: Array) -> float:

@@ -13,8 +13,7 @@ from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
-from visrep.files import writing
-from visrep.probes.place import check_place
+from visrep.files import check_place, writing
 from visrep.runs.compose import Source, build_agent, build_networks, choose_device, env_spec
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.pretrained import load_agent, newest_agent
@@ -42,10 +41,7 @@ def evaluate_run(
     folder = Path(run)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run={run} is not a run directory: it has no config.yaml")
-    if episodes < 1:
-        raise UserError(f"episodes={episodes}: at least one")
-    if seed is not None and seed < 0:
-        raise UserError(f"seed={seed}: a whole number from 0 up")
+    check_request(episodes, seed)
     film = None if video is None else _video_file(video)
     config = config_from_dict(read_yaml(folder / "config.yaml"))
     device, _ = choose_device(config.run.device)
@@ -73,6 +69,14 @@ def evaluate_run(
     figures = {"agent": path.name, "seed": seed, "returns": result.returns, "success": result.success}
     write_json_atomic(folder / "evaluation.json", figures)
     return 0
+
+
+def check_request(episodes: int = 10, seed: int | None = None) -> None:
+    """UserError for numbers that ``evaluate_run`` cannot do anything with."""
+    if episodes < 1:
+        raise UserError(f"episodes={episodes} must be at least 1")
+    if seed is not None and seed < 0:
+        raise UserError(f"seed={seed} must be at least 0")
 
 
 def _video_file(video: str) -> Path:

@@ -15,7 +15,7 @@ from visrep.files import take_lock, writing
 from visrep.sweeps.display import status_lines
 from visrep.sweeps.jobs import ORIGIN, Job, Records
 from visrep.sweeps.machine import Machine, usable_cores
-from visrep.sweeps.plan import NO_KEYS, OwnKeys, plan
+from visrep.sweeps.plan import plan
 from visrep.sweeps.processes import end_orphans
 from visrep.sweeps.scheduler import CommandBuilder, Scheduler, visrep_command
 from visrep.sweeps.spec import SweepFile, read_sweep
@@ -33,7 +33,6 @@ def sweep(
     *,
     console: Console | None = None,
     command: CommandBuilder = visrep_command,
-    own_keys: OwnKeys = NO_KEYS,
 ) -> int:
     """Run what a sweep file describes and is not done yet.
 
@@ -44,7 +43,6 @@ def sweep(
         rerun: "changed" runs jobs afresh whose settings are no longer those that they were started with.
         console: where to write.
         command: makes the process of a job.
-        own_keys: see ``plan``.
 
     Returns:
         0 when every job is done (or nothing was to be run), 1 when some failed, 130 when interrupted.
@@ -56,7 +54,7 @@ def sweep(
     if rerun not in (None, "changed"):
         raise UserError(f"rerun={rerun}: only rerun=changed is known")
     described = read_sweep(Path(file))
-    jobs = plan(described, own_keys)
+    jobs = plan(described)
     folder = Path(described.spec.out).expanduser()
     records = Records(folder)
     results(described, jobs, {job.name: "not started" for job in jobs})  # a table that cannot be made is refused now

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from visrep.command_keys import OWN_KEYS
 from visrep.config import Command, parse
-from visrep.config_overrides import read_overrides
-from visrep.errors import UserError, suggestion
+from visrep.errors import UserError
 from visrep.runs.pretrained import NOT_INHERITED, dataset_settings, inherited_settings
 from visrep.sweeps.jobs import Job, settings_of
 from visrep.sweeps.places import PLACES
@@ -22,8 +22,6 @@ PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 GIB = 2**30
 DATA_DECIDES = ("env", "image_size", "action_repeat", "camera")  # keys of collect that a run on its data takes over
 Combination = dict[str, Entry]
-OwnKeys = Mapping[str, Collection[str]]
-NO_KEYS: OwnKeys = {}
 
 
 @dataclass(frozen=True)
@@ -34,23 +32,22 @@ class _Reference:
     bound: Mapping[str, str]
 
 
-def plan(file: SweepFile, own_keys: OwnKeys = NO_KEYS) -> list[Job]:
+def plan(file: SweepFile) -> list[Job]:
     """Every job of a sweep, each after the jobs that it starts from.
 
     Args:
         file: the checked file.
-        own_keys: of the commands whose keys are not a run's, all keys that they know. Values are checked for these.
 
     Raises:
         UserError: a placeholder that names nothing, a job that would start from one that does not run, two jobs with
             one name, a key that the command does not know, a value that it would refuse.
     """
-    return _Plan(file, own_keys).jobs()
+    return _Plan(file).jobs()
 
 
 class _Plan:
-    def __init__(self, file: SweepFile, own_keys: OwnKeys) -> None:
-        self.file, self.spec, self.own_keys = file, file.spec, own_keys
+    def __init__(self, file: SweepFile) -> None:
+        self.file, self.spec = file, file.spec
         self.folder = Path(self.spec.out).expanduser()
         self.made: dict[str, Job] = {}
         self.axes: dict[str, tuple[str, ...]] = {}
@@ -209,12 +206,8 @@ class _Plan:
         for known in get_args(Command):
             if command == known:
                 self.configs[name] = parse(words, known, self._base(known, words, origins)).to_dict()
-        if command not in self.own_keys:
-            return
-        for key in read_overrides(words):
-            if key not in self.own_keys[command]:
-                raise UserError(f"unknown key {key!r} of {command}: {suggestion(key, self.own_keys[command])}")
-        check_values(command, (*words, *where_to), [origin.run_dir for origin in origins.values()])
+        if command in OWN_KEYS:
+            check_values(command, (*words, *where_to), [origin.run_dir for origin in origins.values()])
 
     def _base(self, command: Command, words: list[str], origins: Mapping[str, Job]) -> dict[str, Any]:
         """What the run will take over from the encoder or the data that it starts from, which may not be there yet."""

@@ -8,10 +8,8 @@ from typing import Any
 
 from visrep.collecting.request import Request
 from visrep.command_keys import read_keys
-from visrep.errors import UserError
-from visrep.probes.data import FEWEST_TRAIN_ROWS
-
-LEAST = {"probe": {"samples": FEWEST_TRAIN_ROWS, "seed": 0}, "evaluate": {"episodes": 1, "seed": 0}}
+from visrep.probes import run as probe
+from visrep.runs import replay_policy
 
 
 def check_values(command: str, words: Sequence[str], later: Collection[Path]) -> None:
@@ -23,15 +21,15 @@ def check_values(command: str, words: Sequence[str], later: Collection[Path]) ->
         later: folders of the jobs that it starts from; they may not be there yet.
 
     Raises:
-        UserError: a value of another kind or out of bounds, or a key that is missing.
+        UserError: an unknown or missing key, or a value of another kind or out of bounds.
     """
     keys = read_keys(command, words)
     if command == "collect":
         _check_collect(Request(**keys), later)
-        return
-    for key, least in LEAST[command].items():
-        if keys.get(key, least) < least:
-            raise UserError(f"{key}={keys[key]} must be at least {least}")
+    elif command == "probe":
+        probe.check_request(**{key: keys[key] for key in ("data", "samples", "seed") if key in keys})
+    else:
+        replay_policy.check_request(**{key: keys[key] for key in ("episodes", "seed") if key in keys})
 
 
 def _check_collect(request: Request, later: Collection[Path]) -> None:
