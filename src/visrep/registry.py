@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from visrep.errors import UserError, suggestion
+
 C = TypeVar("C")
 
 
@@ -12,7 +14,7 @@ class Registry(dict[str, type[C]]):
     """Name to class; config, help, docs and contract tests enumerate it.
 
     Args:
-        what: what the classes are, for the message about a name that is taken.
+        what: what the classes are, for messages about names.
         attribute: of the class, gets its name.
     """
 
@@ -31,3 +33,9 @@ class Registry(dict[str, type[C]]):
             return cls
 
         return add
+
+    def find(self, name: str) -> type[C]:
+        """The class of a name; UserError with the nearest where there is none."""
+        if name not in self:
+            raise UserError(f"unknown {self.what} {name!r}: {suggestion(name, self)}")
+        return self[name]

@@ -6,7 +6,6 @@ from visrep.encoders.contract import (
     Encoder,
     InputContract,
     build_encoder,
-    encoder_class,
     encoder_config,
     register_encoder,
 )
@@ -17,7 +16,6 @@ __all__ = [
     "InputContract",
     "build_encoder",
     "conv",
-    "encoder_class",
     "encoder_config",
     "given",
     "register_encoder",

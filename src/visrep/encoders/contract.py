@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from visrep.errors import UserError, suggestion
 from visrep.registry import Registry
 
 
@@ -100,20 +99,9 @@ ENCODERS: Registry[Encoder] = Registry("encoder kind", "kind")  # by the value o
 register_encoder = ENCODERS.register
 
 
-def encoder_class(kind: str) -> type[Encoder]:
-    """The encoder of a registered kind.
-
-    Raises:
-        UserError: no encoder has that kind.
-    """
-    if kind not in ENCODERS:
-        raise UserError(f"unknown encoder kind {kind!r}: {suggestion(kind, ENCODERS)}")
-    return ENCODERS[kind]
-
-
 def encoder_config(kind: str, **offered: Any) -> dict[str, Any]:
     """Of what a run offers (``channels``, ``offset``, ``init``), those that ``kind`` takes; None is left out."""
-    takes = encoder_class(kind).settings
+    takes = ENCODERS.find(kind).settings
     return {name: value for name, value in offered.items() if name in takes and value is not None}
 
 
@@ -123,4 +111,4 @@ def build_encoder(kind: str, contract: InputContract, **config: Any) -> Encoder:
     Raises:
         UserError: no encoder has that kind, or it cannot take images of that size.
     """
-    return encoder_class(kind)(contract, **config)
+    return ENCODERS.find(kind)(contract, **config)

@@ -174,8 +174,6 @@ OBJECTIVES: Registry[Objective] = Registry("objective")  # by the value of the k
 
 
 def build_objective(name: str, encoder: Encoder, actions: ActionSpec, config: ObjectiveConfig) -> Objective:
-    """Make an objective on a shared encoder."""
-    if name not in OBJECTIVES:
-        raise ValueError(f"unknown method {name!r}; known: {', '.join(sorted(OBJECTIVES))}")
+    """Make an objective on a shared encoder; UserError where no method has that name."""
     arguments: dict[str, Any] = {"encoder": encoder, "actions": actions, "config": config}
-    return OBJECTIVES[name](**arguments)
+    return OBJECTIVES.find(name)(**arguments)

@@ -150,7 +150,5 @@ register_policy = POLICIES.register
 
 
 def build_policy(name: str, feature_dim: int, action_dim: int, config: PolicyConfig, lr: float) -> Policy:
-    """Make a policy on ``feature_dim`` features."""
-    if name not in POLICIES:
-        raise ValueError(f"unknown policy {name!r}; known: {', '.join(sorted(POLICIES))}")
-    return POLICIES[name](feature_dim=feature_dim, action_dim=action_dim, config=config, lr=lr)  # type: ignore[call-arg]
+    """Make a policy on ``feature_dim`` features; UserError where none has that name."""
+    return POLICIES.find(name)(feature_dim=feature_dim, action_dim=action_dim, config=config, lr=lr)  # type: ignore[call-arg]
