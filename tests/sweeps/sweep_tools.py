@@ -14,7 +14,7 @@ from visrep.sweeps.jobs import Job
 from visrep.sweeps.plan import plan
 from visrep.sweeps.spec import read_sweep
 
-GIB = 2**30
+GB = 10**9
 
 # A run in place of visrep. Notes begin and end; what it does depends on its seed, see the tests.
 STAND_IN = """

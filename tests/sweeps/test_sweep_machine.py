@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_tools import AXES, GIB, PRETRAIN, stand_in, sweep_file
+from sweep_tools import AXES, GB, PRETRAIN, stand_in, sweep_file
 
 import visrep.sweeps.scheduler as scheduler_module
 from visrep.console import Console
@@ -49,18 +49,18 @@ def test_memory_is_not_exceeded(tmp_path: Path) -> None:
 
 
 def job(name: str, memory: float = 1.0, threads: int = 1, stage: str = "s", **more: Any) -> Job:
-    return Job(name, stage, ("train",), Path(name), {}, memory=round(memory * GIB), threads=threads, **more)
+    return Job(name, stage, ("train",), Path(name), {}, memory=round(memory * GB), threads=threads, **more)
 
 
 def test_room_counts_what_running_jobs_may_still_take() -> None:
-    used = {1: round(0.5 * GIB), 2: 3 * GIB}
-    machine = Machine(4, available=lambda: 2 * GIB, used=used.__getitem__)
+    used = {1: round(0.5 * GB), 2: 3 * GB}
+    machine = Machine(4, available=lambda: 2 * GB, used=used.__getitem__)
     room = machine.room([(job("a", 1.0), 1), (job("b", 1.0), 2)])
-    assert (room.threads, room.memory) == (2, round(1.5 * GIB)), "0.5 of a is to come, b has more than its share"
+    assert (room.threads, room.memory) == (2, round(1.5 * GB)), "0.5 of a is to come, b has more than its share"
     assert room.fits(job("c", 1.5)) and not room.fits(job("c", 1.6)) and not room.fits(job("c", 1, threads=3))
     assert not room.without(job("c", 1.0)).fits(job("d", 1.0))
-    limited = Machine(4, memory=round(2.5 * GIB), available=lambda: 20 * GIB, used=used.__getitem__)
-    assert limited.room([(job("a"), 1), (job("b"), 2)]).memory == round(0.5 * GIB)
+    limited = Machine(4, memory=round(2.5 * GB), available=lambda: 20 * GB, used=used.__getitem__)
+    assert limited.room([(job("a"), 1), (job("b"), 2)]).memory == round(0.5 * GB)
     assert used_ram(os.getpid()) > 1e7
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -68,12 +68,12 @@ def test_room_counts_what_running_jobs_may_still_take() -> None:
 
 
 def test_it_waits_for_memory_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    looks = iter([GIB // 2, GIB // 2, *[2 * GIB] * 1000])
+    looks = iter([GB // 2, GB // 2, *[2 * GB] * 1000])
     machine = Machine(2, available=lambda: next(looks), used=lambda pid: 0)
     alone = Job("x/a", "x", ("train",), tmp_path / "x/a", {})
     scheduler = Scheduler([alone], Records(tmp_path), machine, Console(), command=stand_in(tmp_path))
     assert scheduler.run() == 0
-    assert "waiting for memory: 0.5 GB are free, x/a needs 1.0 GB" in capsys.readouterr().out
+    assert "waiting for memory: 500.0 MB are free, x/a needs 1.0 GB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("what", ["wait", "stubborn"])

@@ -14,9 +14,8 @@ import numpy as np
 import psutil
 import pytest
 import yaml
-from sweep_tools import GIB, read_csv, sweep_file
+from sweep_tools import read_csv, sweep_file
 
-import visrep.sweeps.command as command_module
 import visrep.sweeps.processes as processes
 from visrep.cli import main
 from visrep.sweeps.jobs import Job, Records
@@ -133,4 +132,3 @@ def test_a_real_run_that_is_refused_is_reported_with_its_message(
     said = capsys.readouterr().out
     assert "train/seed=1: it ended with status 1" in said and "no_such_arena" in said and "Traceback" not in said
     assert json.loads((tmp_path / "out/jobs/train/seed=1.json").read_text())["state"] == "failed"
-    assert command_module.GIB == GIB

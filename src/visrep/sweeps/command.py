@@ -15,13 +15,12 @@ from visrep.files import take_lock, writing
 from visrep.sweeps.display import status_lines
 from visrep.sweeps.jobs import ORIGIN, Job, Records
 from visrep.sweeps.machine import Machine, usable_cores
-from visrep.sweeps.plan import plan
+from visrep.sweeps.plan import GB, plan
 from visrep.sweeps.processes import end_orphans
 from visrep.sweeps.scheduler import CommandBuilder, Scheduler, visrep_command
 from visrep.sweeps.spec import SweepFile, read_sweep
 from visrep.sweeps.table import Results, results
 
-GIB = 2**30
 CHANGES_SHOWN = 10
 
 
@@ -126,7 +125,7 @@ def _dry_run(jobs: Sequence[Job], records: Records, rerun: str | None, console: 
 def _machine(described: SweepFile, jobs: Sequence[Job]) -> Machine:
     limits = described.spec.limits
     cores = usable_cores() if limits.cores is None else min(limits.cores, usable_cores())
-    machine = Machine(cores, None if limits.memory_gb is None else round(limits.memory_gb * GIB))
+    machine = Machine(cores, None if limits.memory_gb is None else round(limits.memory_gb * GB))
     for job in jobs:
         lack = machine.lacks(job)
         if lack is not None:

@@ -59,7 +59,7 @@ class Job:
     after: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
-    memory: int = 2**30
+    memory: int = 10**9
     timeout: float | None = None
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from visrep.console import ram_bytes
-from visrep.data.budget import available_ram
+from visrep.data.budget import available_ram, text_bytes
 from visrep.sweeps.jobs import Job
 
 
@@ -77,5 +77,5 @@ class Machine:
             return f"it takes {job.threads} threads and the sweep has {self.cores} cores"
         total = int(psutil.virtual_memory().total) if self.memory is None else self.memory
         if job.memory > total:
-            return f"it takes {job.memory / 2**30:.1f} GB of memory and the sweep has {total / 2**30:.1f} GB"
+            return f"it takes {text_bytes(job.memory)} of memory and the sweep has {text_bytes(total)}"
         return None

@@ -19,7 +19,7 @@ from visrep.sweeps.spec import Entry, Stage, SweepFile, plain
 from visrep.sweeps.values import check_values
 
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
-GIB = 2**30
+GB = 1e9
 DATA_DECIDES = ("env", "image_size", "action_repeat", "camera")  # keys of collect that a run on its data takes over
 Combination = dict[str, Entry]
 
@@ -176,7 +176,7 @@ class _Plan:
             after={origin.name: origin.digest for origin in origins.values()},
             values={axis: entry.name for axis, entry in combination.items()},
             threads=stage.resources.threads,
-            memory=round(stage.resources.memory_gb * GIB),
+            memory=round(stage.resources.memory_gb * GB),
             timeout=None if stage.timeout_minutes is None else 60.0 * stage.timeout_minutes,
         )
 

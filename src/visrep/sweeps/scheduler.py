@@ -14,6 +14,7 @@ import psutil
 from rich.live import Live
 
 from visrep.console import Console, format_seconds
+from visrep.data.budget import text_bytes
 from visrep.runs.stopping import StopRequest
 from visrep.sweeps.display import overview, tail
 from visrep.sweeps.jobs import Job, Records, Work
@@ -22,7 +23,6 @@ from visrep.sweeps.processes import GRACE_SECONDS, end_orphans, kill_group, mean
 
 SUMMARY_SECONDS = 60.0  # between overviews where the output is not a terminal
 POLL_SECONDS = 0.5
-GIB = 2**30
 
 CommandBuilder = Callable[[Job], list[str]]
 
@@ -116,8 +116,8 @@ class Scheduler:
         if not self._running() and not self._waiting_said:
             self._waiting_said = True
             self.console.line(
-                f"waiting for memory: {room.memory / GIB:.1f} GB are free, {ready[0].job.name} needs "
-                f"{ready[0].job.memory / GIB:.1f} GB (memory_gb in the sweep file)", "yellow"
+                f"waiting for memory: {text_bytes(room.memory)} are free, {ready[0].job.name} needs "
+                f"{text_bytes(ready[0].job.memory)} (memory_gb in the sweep file)", "yellow"
             )  # fmt: skip
 
     def _in_order(self) -> list[Work]:
