@@ -32,7 +32,7 @@ PROBE_TASK = "cheetah_run"
 PROBE_SECONDS = 120.0  # the ray tracer may have to compile its kernels first
 
 FIXES = {
-    "warp": "pip install 'mujoco-warp>=3.17,<4' 'warp-lang>=1.19'",
+    "warp": "pip install 'mujoco-warp>=3.17,<3.18' 'warp-lang>=1.19'",
     "egl": "apt-get install -y libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0 libglvnd0",
     "osmesa": "apt-get install -y libosmesa6 libgl1 libopengl0",
 }
