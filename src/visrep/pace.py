@@ -55,7 +55,7 @@ class UpdateCounts:
         return int(iteration % x == 0)  # mod
 
     def total(self, first: int, last: int) -> int:
-        """Sum over all iterations: what a cosine learning rate is planned on (trap T16)."""
+        """Sum over all iterations: what a cosine learning rate is planned on."""
         return sum(self.at(iteration, first, last) for iteration in range(first, last + 1))
 
 
@@ -129,8 +129,8 @@ class LearningRate:
     planned: Callable[[], int] | None = None
 
     def at(self, index: int) -> float:
-        """Rate of update ``index``: counted from 0 in offline training (the first update has rate 0 with a warm-up,
-        trap T33), from 1 beside a policy, as in the released code."""
+        """Rate of update ``index``: counted from 0 in offline training (with a warm-up the first update has rate
+        0), from 1 beside a policy, as in the released code."""
         if index < self.warmup:
             return self.peak * index / self.warmup
         if self.anneal == "constant" or self.planned is None:

@@ -1,4 +1,4 @@
-"""The pairs that ATC, AC and ATS take from a store: which frames meet, and which rows count (traps T5 to T8).
+"""The pairs that ATC, AC and ATS take from a store: which frames meet, and which rows count.
 
 The encoder hands the pixels on and the compressor is the identity, so that codes are frames.
 """

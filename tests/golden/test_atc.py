@@ -1,4 +1,4 @@
-"""ATC and AC against rlpyt's public code: head, masked loss, image sequences, training steps; loops; traps T2 to T9."""
+"""ATC and AC against rlpyt's public code: head, masked loss, image sequences, training steps; loops."""
 
 import math
 from typing import Any
@@ -34,7 +34,7 @@ def test_head_and_masked_loss(case: str, run: str) -> None:
     loss.total.backward()
 
     want.check(loss.outputs["logits"], "logits")
-    if not c["in"]["valid"].any():  # the public code gives NaN (trap T5)
+    if not c["in"]["valid"].any():  # the public code gives NaN
         assert loss.total == 0 and loss.parts["accuracy"] == 0
         assert all(not p.grad.any() for p in head.parameters()) and not anchors.grad.any()
         return
@@ -250,7 +250,7 @@ def test_target_is_encoder_and_compressor_at_one_percent() -> None:
     [(1, 1, 1, (0, 1)), (3, 1, 1, (0, 3)), (3, 2, 1, (0, 1, 3, 4)), (3, 4, 2, tuple(range(7)))],
 )
 def test_needs(shift: int, segment: int, views: int, offsets: tuple[int, ...]) -> None:
-    """Where a frame is anchor and positive it comes in two views, so that the shifts are independent (trap T9)."""
+    """Where a frame is anchor and positive it comes in two views, so that the shifts are independent."""
     spec = small("atc", atc_shift=shift, atc_segment=segment).needs()
     assert (spec.views, spec.offsets, spec.crossing, spec.fields) == (views, offsets, "mask", frozenset({"image"}))
 

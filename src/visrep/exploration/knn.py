@@ -15,7 +15,7 @@ from visrep.precision import at_least_float32, without_autocast
 def nearest_distances(queries: Tensor, memory: Tensor, k: int) -> Tensor:
     """The k smallest Euclidean distances of every query to the memory rows, ascending: [B, E], [Q, E] to [B, k].
 
-    A query that is itself in the memory is at a distance of exactly zero, and close rows lose no digits (trap 10):
+    A query that is itself in the memory is at a distance of exactly zero, and close rows lose no digits:
     the neighbours are *chosen* by ‖b‖² − 2ab in float64, whose rounding (about 1e-16) is far below what float32 rows
     can differ by, and only the chosen pairs are then *measured*, through differences. float32 or better, whatever
     autocast says. Seven times faster than ``torch.cdist`` without matrix products on a CPU, and it needs no [B, Q, E].

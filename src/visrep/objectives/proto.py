@@ -93,7 +93,7 @@ def draw_candidates(
     Args:
         embedding: [B, E] of unit length.
         prototypes: [K, E] of unit length.
-        temperature: divides the cosines; None leaves them (trap 5), which makes the draw nearly uniform.
+        temperature: divides the cosines; None leaves them, which makes the draw nearly uniform.
         generator: source of the K uniform draws, on the device of ``embedding``.
     """
     scores = prototypes @ embedding.T  # [K, B]
@@ -121,7 +121,7 @@ class ProtoObjective(Objective):
         orthogonal_init(self)
         self.prototypes = nn.Parameter(torch.empty(config.num_protos, config.proj_dim))
         nn.init.orthogonal_(self.prototypes)
-        # The target is encoder and projector; predictor and prototypes have no copy (trap 7).
+        # The target is encoder and projector; predictor and prototypes have no copy.
         self.target_encoder = frozen_copy(encoder)
         self.target_projector = frozen_copy(self.projector)
         self.register_buffer("queue", torch.zeros(config.queue_size, config.proj_dim))
@@ -137,7 +137,7 @@ class ProtoObjective(Objective):
         projection = self.projector(self.encoder(batch.image(0)))
         with torch.no_grad():
             target = self.target_projector(self.target_encoder(batch.image(1)))
-        # Everything behind the projections is small and sensitive: not worth half precision (trap 9).
+        # Everything behind the projections is small and sensitive: not worth half precision.
         with without_autocast(projection):
             self._normalise_prototypes()
             loss, outputs = prototype_loss(
@@ -162,7 +162,7 @@ class ProtoObjective(Objective):
 
     @torch.no_grad()
     def embed(self, transition: Transition) -> Tensor:
-        """Unit-length *online* projection of the next observation, without predictor: [B, E] (trap 6)."""
+        """Unit-length *online* projection of the next observation, without predictor: [B, E]."""
         projection = at_least_float32(self.projector(transition.next_features))
         with without_autocast(projection):
             return F.normalize(projection, dim=1)
@@ -189,7 +189,7 @@ class ProtoObjective(Objective):
     def novelty(self, embedding: Tensor) -> Tensor:
         """Distance to the ``topk``-th nearest queue row: [B, E] to [B, 1].
 
-        The caller remembers first, so a row may be its own neighbour at distance zero (trap 4); rows never written
+        The caller remembers first, so a row may be its own neighbour at distance zero; rows never written
         are zero vectors at distance one.
         """
         return kth_distance(embedding, self.queue, self.config.topk)
@@ -203,5 +203,5 @@ class ProtoObjective(Objective):
         }
 
     def _normalise_prototypes(self) -> None:
-        """Unit length, written to the data and invisible to autograd (trap 8)."""
+        """Unit length, written to the data and invisible to autograd."""
         self.prototypes.data.copy_(F.normalize(self.prototypes.data, dim=1))

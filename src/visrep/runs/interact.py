@@ -1,6 +1,6 @@
 """The one loop in which an agent acts, remembers and learns; pre-training and fine-tuning are two phases of it.
 
-Order within an agent step, as in the reference (specs: Proto-RL 1.5): choose the action, update, then step. The
+Order within an agent step, as in the reference: choose the action, update, then step. The
 environments step in their own processes while the update runs; the order of reads and writes is the same either way.
 """
 

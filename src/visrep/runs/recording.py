@@ -16,7 +16,7 @@ from visrep.runs.acting import Agent, FrameStacker
 
 @dataclass(frozen=True)
 class Recorder:
-    """Gives the rows' frames. Latents are made once, from the stack as the policy sees it, not augmented (trap T26).
+    """Gives the rows' frames. Latents are made once, from the stack as the policy sees it, not augmented.
 
     Attributes:
         agent: None keeps frames; an agent whose encoder is frozen keeps its latents in their place.

@@ -19,7 +19,7 @@ def info_nce(predictions: Tensor, keys: Tensor, valid: Tensor | None = None) -> 
     """Cross-entropy of logits ij = prediction_i · key_j with target i (van den Oord et al. 2018; ATC, CURL).
 
     No temperature, no normalisation of the codes, one direction. A masked row is left out of the mean, but its key
-    stays among the others' negatives (trap T5). In float32 or better whatever the autocast.
+    stays among the others' negatives. In float32 or better whatever the autocast.
 
     Args:
         predictions: [N, E] anchor codes after the bilinear map; carries gradient.
@@ -44,7 +44,7 @@ def info_nce(predictions: Tensor, keys: Tensor, valid: Tensor | None = None) -> 
 class BilinearHead(nn.Module):
     """p = W (c + h(c)): residual predictor h (an MLP of one hidden layer) and bilinear map W without bias (ATC).
 
-    W lies on the anchor's side (trap T3). ``hidden_dim=None`` leaves h out: p = W c.
+    W lies on the anchor's side. ``hidden_dim=None`` leaves h out: p = W c.
     """
 
     def __init__(self, code_dim: int, hidden_dim: int | None) -> None:

@@ -18,7 +18,7 @@ def sinkhorn(scores: Tensor, temperature: float, num_iters: int = 3) -> Tensor:
     """Balanced targets q from scores, each row summing to one (Proto-RL, the equation of the targets).
 
     Always computed in float32 or better: at T = 0.1 a cosine of -1 is exp(-20) beside its opposite, which half
-    precision loses (trap 9). Without gradient, and without a host-device synchronisation.
+    precision loses. Without gradient, and without a host-device synchronisation.
 
     Args:
         scores: [B, K] of any floating dtype.

@@ -36,7 +36,7 @@ class TemporalConfig(ObjectiveConfig):
 class TemporalObjective(Objective):
     """Codes of T anchors per window and momentum codes of their positives; a subclass ``compare``s them."""
 
-    turn: ClassVar[Literal["before policy", "after policy"]] = "after policy"  # trap T12
+    turn: ClassVar[Literal["before policy", "after policy"]] = "after policy"  # as the released code
 
     def __init__(self, encoder: Encoder, actions: ActionSpec, config: TemporalConfig, shift: int, segment: int) -> None:
         """Make compressor and targets.
@@ -45,20 +45,20 @@ class TemporalObjective(Objective):
             encoder: shared.
             actions: not used; the codes are action-free.
             config: settings of code and target.
-            shift: k, agent steps from an anchor to its positive (trap T7).
-            segment: T, consecutive anchors of one window (trap T8).
+            shift: k, agent steps from an anchor to its positive.
+            segment: T, consecutive anchors of one window.
         """
         super().__init__(encoder, actions)
         self.tau, self.shift, self.segment = config.atc_target_tau, shift, segment
         self.compressor = nn.Linear(encoder.feature_dim, config.atc_code_dim)
         initialise(self.compressor, config.atc_init)
-        # The target is encoder and compressor; what compares the codes has no copy (trap T4).
+        # The target is encoder and compressor; what compares the codes has no copy.
         self.target_encoder = frozen_copy(encoder)
         self.target_compressor = frozen_copy(self.compressor)
 
     @property
     def views(self) -> int:
-        """Two where one frame is anchor and positive, so that each gets an augmentation of its own (trap T9)."""
+        """Two where one frame is anchor and positive, so that each gets an augmentation of its own."""
         return 2 if self.segment > self.shift else 1
 
     def needs(self) -> BatchSpec:
@@ -68,7 +68,7 @@ class TemporalObjective(Objective):
         return BatchSpec(offsets=tuple(offsets), views=self.views, crossing="mask")
 
     def forward(self, batch: Batch) -> Loss:
-        """Loss over the rows whose positive lies in the window's first episode (traps T5, T6)."""
+        """Loss over the rows whose positive lies in the window's first episode."""
         anchors = range(self.segment)
         positives = [t + self.shift for t in anchors]
         features = self.encoder(_join([batch.image(t) for t in anchors]))  # [N, D]
