@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("exploration",),
     ("objectives",),
     ("policies",),
-    ("checkpoint", "config_fields", "config_overrides"),
+    ("network_files", "config_fields", "config_overrides"),
     ("config_checks",),
     ("export",),
     ("config",),

@@ -201,7 +201,7 @@ def test_plain_progress_is_rare_and_knows_the_time_left(monkeypatch: pytest.Monk
         for i in range(60):
             clock[0] += 0.2
             progress.update(100 + 5 * (i + 1), coverage=0.25)
-        assert progress.agent_steps_per_second == pytest.approx(25.0, rel=0.05)
+        assert progress.rate == pytest.approx(25.0, rel=0.05)
         assert progress.eta_seconds == pytest.approx(600 / 25.0, rel=0.05)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3  # two in twelve seconds, one at the end

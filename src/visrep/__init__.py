@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visrep.checkpoint import load_encoder, save_encoder
     from visrep.envs.make import make_env
+    from visrep.network_files import load_encoder, save_encoder
 
 __version__ = "0.1.0"
 __all__ = ["load_encoder", "make_env", "save_encoder"]
 
-_HOMES = {"load_encoder": "visrep.checkpoint", "save_encoder": "visrep.checkpoint", "make_env": "visrep.envs.make"}
+_HOMES = {
+    "load_encoder": "visrep.network_files",
+    "save_encoder": "visrep.network_files",
+    "make_env": "visrep.envs.make",
+}
 
 
 def __getattr__(name: str) -> Any:

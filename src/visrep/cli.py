@@ -109,10 +109,10 @@ def _run_command(command: Literal["train", "pretrain", "finetune"], words: list[
     run_dir = Path(folder).expanduser() if folder is not None else default_run_dir(words, datetime.now())
     keep_freed_memory()
     if config.run.data is not None:
-        outcome = pretrain_on_data(config, run_dir, Console())
+        finished = pretrain_on_data(config, run_dir, Console())
     else:
-        outcome = run(config, command, run_dir, Console())
-    return 0 if outcome.finished else 130
+        finished = run(config, command, run_dir, Console())
+    return 0 if finished else 130
 
 
 def _evaluate(words: list[str]) -> int:

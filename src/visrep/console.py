@@ -97,16 +97,15 @@ class Progress:
         self._bar: RichProgress | None = None
 
     @property
-    def agent_steps_per_second(self) -> float | None:
-        """Rate over about the last minute; None before the first step."""
+    def rate(self) -> float | None:
+        """Units per second over about the last minute; None before the first."""
         (t0, n0), (t1, n1) = self._marks[0], self._marks[-1]
         return (n1 - n0) / (t1 - t0) if t1 > t0 and n1 > n0 else None
 
     @property
     def eta_seconds(self) -> float | None:
         """Seconds left at the current rate; None before the first step."""
-        rate = self.agent_steps_per_second
-        return max(0, self.total - self.done) / rate if rate else None
+        return max(0, self.total - self.done) / self.rate if self.rate else None
 
     def update(self, done: int, **fields: object) -> None:
         """Set the count to ``done``; ``fields`` are shown as ``name value`` and stay until they are replaced."""
@@ -123,9 +122,8 @@ class Progress:
             self._show()
 
     def _describe(self) -> str:
-        rate = self.agent_steps_per_second
         parts = [
-            f"{rate:,.0f} {self.unit}/s" if rate else f"? {self.unit}/s",
+            f"{self.rate:,.0f} {self.unit}/s" if self.rate else f"? {self.unit}/s",
             f"ETA {format_seconds(self.eta_seconds)}",
         ]
         parts.append(f"RAM {ram_bytes() / 2**30:.1f} GiB")

@@ -44,7 +44,7 @@ class RunLog:
         console: shows one line per episode and evaluation; None for silence.
         train_columns: columns of train.csv after the four of the reference, fixed for the whole run.
         eval_columns: columns of eval.csv after the three of the reference.
-        unit: what the count of every record counts. Where it is the objective's updates (pre-training on recorded
+        unit: what ``count`` counts in every record. Where it is the objective's updates (pre-training on recorded
             experience, which has no agent steps) there are no episodes, hence no CSV files.
     """
 
@@ -92,21 +92,18 @@ class RunLog:
             frames = agent_step * self.action_repeat
             self.console.line(f"| eval  | E: {episode} | S: {frames} | R: {episode_reward:.4f}", "green")
 
-    def metrics(self, agent_step: int, values: Mapping[str, float]) -> None:
-        """Learner metrics (losses, rates, coverage ...) at one time; shown in TensorBoard as ``learner/<name>``.
+    def metrics(self, count: int, values: Mapping[str, float]) -> None:
+        """Learner metrics (losses, rates, coverage ...) at one time; shown in TensorBoard as ``learner/<name>``."""
+        self._json("metrics", count, dict(values))
+        self._scalars("learner", count, values)
 
-        ``agent_step`` is the count in this log's unit, here and below.
-        """
-        self._json("metrics", agent_step, dict(values))
-        self._scalars("learner", agent_step, values)
-
-    def event(self, agent_step: int, message: str, **fields: Any) -> None:
+    def event(self, count: int, message: str, **fields: Any) -> None:
         """Something worth remembering (phase change, worker restarted); ``fields`` are further JSON values."""
-        self._json("event", agent_step, {"message": message, **fields})
+        self._json("event", count, {"message": message, **fields})
 
-    def warning(self, agent_step: int, message: str) -> None:
+    def warning(self, count: int, message: str) -> None:
         """An event that the user should see: also shown on the console."""
-        self.event(agent_step, f"warning: {message}")
+        self.event(count, f"warning: {message}")
         if self.console is not None:
             self.console.line(f"warning: {message}", "yellow")
 
@@ -123,10 +120,10 @@ class RunLog:
         self._append(name, _csv_line([row.get(column) for column in self._columns[name]]))
         self._scalars(kind, agent_step, {**head, **more})
 
-    def _json(self, kind: str, agent_step: int, values: Mapping[str, Any]) -> None:
-        record: dict[str, Any] = {"kind": kind, self.unit: int(agent_step)}
+    def _json(self, kind: str, count: int, values: Mapping[str, Any]) -> None:
+        record: dict[str, Any] = {"kind": kind, self.unit: int(count)}
         if self.unit == "agent_step":
-            record["env_frames"] = int(agent_step) * self.action_repeat
+            record["env_frames"] = int(count) * self.action_repeat
         record["seconds"] = round(self.seconds, 3)
         taken = sorted(set(values) & (set(record) | {"nonfinite"}))
         if taken:
@@ -142,13 +139,13 @@ class RunLog:
             record["nonfinite"] = nonfinite
         self._append("metrics.jsonl", (json.dumps(record, allow_nan=False) + "\n").encode())
 
-    def _scalars(self, group: str, agent_step: int, values: Mapping[str, Any]) -> None:
+    def _scalars(self, group: str, count: int, values: Mapping[str, Any]) -> None:
         if self._tensorboard is None:
             return
         for key, value in values.items():
             value = _plain(value)
             if isinstance(value, int | float):
-                self._tensorboard.scalar(f"{group}/{key}", float(value), agent_step * self.action_repeat)
+                self._tensorboard.scalar(f"{group}/{key}", float(value), count * self.action_repeat)
 
     # -- files --------------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visrep.checkpoint import encoder_metadata, load_encoder, save_encoder
 from visrep.encoders import ENCODERS, Encoder, InputContract, build_encoder, encoder_config
 from visrep.encoders.stack import ConvStack
 from visrep.errors import UserError
 from visrep.initialisation import INITIALISATIONS, initialise
+from visrep.network_files import encoder_metadata, load_encoder, save_encoder
 
 CONVOLUTIONAL = sorted(kind for kind, cls in ENCODERS.items() if issubclass(cls, ConvStack))
 GIVEN = sorted(ENCODERS.keys() - set(CONVOLUTIONAL))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from export_tools import SIZE, encoder_of
 
-from visrep.checkpoint import save_encoder
 from visrep.encoders import Encoder, InputContract, build_encoder
+from visrep.network_files import save_encoder
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,9 +14,9 @@ import torch
 from export_tools import SIZE, encoder_of
 
 import visrep
-from visrep.checkpoint import load_encoder, save_encoder
 from visrep.cli import main
 from visrep.export.frames import ChannelsFirst
+from visrep.network_files import load_encoder, save_encoder
 
 
 def export(*words: str) -> int:

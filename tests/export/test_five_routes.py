@@ -15,12 +15,12 @@ from stable_baselines3 import PPO
 from tensordict import TensorDict
 
 import visrep
-from visrep.checkpoint import save_encoder
 from visrep.encoders import ENCODERS, InputContract, build_encoder
 from visrep.export.onnx import export_onnx
 from visrep.export.sb3 import VisrepFeaturesExtractor
 from visrep.export.standalone import export_standalone
 from visrep.export.torchrl import VisrepFeatures
+from visrep.network_files import save_encoder
 
 
 def standalone_features(file: Path, out: Path, images: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,8 @@ import torch
 from export_tools import encoder_of
 
 import visrep.export.onnx as export
-from visrep.checkpoint import encoder_metadata
 from visrep.errors import UserError
+from visrep.network_files import encoder_metadata
 
 
 @pytest.fixture

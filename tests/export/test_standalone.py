@@ -13,11 +13,11 @@ from export_tools import CONV_KINDS, SIZE, encoder_of
 from safetensors.torch import save_file
 
 import visrep
-from visrep.checkpoint import save_encoder
 from visrep.encoders import ENCODERS, Encoder, InputContract, build_encoder, register_encoder
 from visrep.encoders.stack import ConvStack, Layer
 from visrep.errors import UserError
 from visrep.export.standalone import export_standalone, standalone_source
+from visrep.network_files import save_encoder
 
 # Runs in the folder, with a hook under which importing visrep fails; nothing but torch and safetensors is imported.
 SCRIPT = """

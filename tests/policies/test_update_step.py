@@ -19,8 +19,9 @@ from visrep.policies.contract import PolicyNoise
 from visrep.policies.drqv2 import DrQv2, DrQv2Config
 from visrep.policies.nets import adam
 from visrep.policies.sac import SAC, SACConfig
+from visrep.runs.finite import first_nonfinite
 from visrep.runs.representation import make_representation
-from visrep.runs.update import Learner, RunningMean, augmented, first_nonfinite, update
+from visrep.runs.update import Learner, RunningMean, augmented, update
 
 BATCH, ACTIONS, SIZE = 8, 2, 20
 

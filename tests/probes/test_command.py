@@ -16,7 +16,6 @@ from matplotlib.image import imread
 from probe_tools import Through, make_store, report_of, whole_state
 
 from visrep import files
-from visrep.checkpoint import save_encoder
 from visrep.cli import main
 from visrep.console import Console
 from visrep.data.actions import ActionSpec
@@ -25,6 +24,7 @@ from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders import InputContract, build_encoder
 from visrep.envs.make import make_env
 from visrep.errors import UserError
+from visrep.network_files import save_encoder
 from visrep.probes import run, table
 from visrep.probes.run import Candidate, load_candidates, run_probes
 

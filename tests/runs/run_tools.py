@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from visrep.checkpoint import CheckpointStore
 from visrep.envs.make import ENV_SUITES, Suite
 from visrep.envs.toy import ToyMaze
+from visrep.runs.checkpoints import CheckpointStore
 
 # A run of a second: short, small, and with nothing that other tests look at.
 SMALL = (
@@ -161,15 +161,15 @@ def _count_events(region: str, die_at: int | None) -> Any:
 
 def _tear(what: str, nth: int) -> None:
     """SIGKILL this process when half of the n-th file of a kind has been written."""
-    import visrep.checkpoint
     import visrep.data.files
     import visrep.files
+    import visrep.runs.checkpoints
     import visrep.video
 
     if what == "video":  # written by a library: what is left is a whole file that has not got its name yet
         visrep.video.os = SimpleNamespace(getpid=os.getpid, replace=lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         return
-    module: Any = {"checkpoint": visrep.checkpoint, "model": visrep.files, "rows": visrep.data.files.os}[what]
+    module: Any = {"checkpoint": visrep.runs.checkpoints, "model": visrep.files, "rows": visrep.data.files.os}[what]
     name = "pwrite" if what == "rows" else "write_synced"
     original, left = getattr(module, name), nth
 

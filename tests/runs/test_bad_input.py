@@ -14,9 +14,9 @@ import pytest
 import torch
 from run_tools import add_suite, assert_same_run, events, final_state, records, words
 
-import visrep.checkpoint
 import visrep.data.files
 import visrep.files
+import visrep.runs.checkpoints
 import visrep.runs.session as session
 from visrep.cli import main
 from visrep.envs import rendering
@@ -195,7 +195,7 @@ def test_disk_full(full: str, tmp_path: Path, refused: Any, monkeypatch: pytest.
     run_dir = tmp_path / "run"
     command = ["train", *words(run_dir)]
     module: Any = {
-        "checkpoint": visrep.checkpoint,
+        "checkpoint": visrep.runs.checkpoints,
         "model": visrep.files,
         "rows": visrep.data.files.os,
         "log": session.RunLog,

@@ -15,7 +15,6 @@ import torch
 from run_tools import SERVER, add_suite, assert_same, events, records, tensors
 
 import visrep
-from visrep.checkpoint import CheckpointStore
 from visrep.cli import main
 from visrep.config import load_config
 from visrep.data.actions import ActionSpec
@@ -24,6 +23,7 @@ from visrep.data.store import FrameStore, StoreSpec
 from visrep.objectives.contract import OBJECTIVES, Paints
 from visrep.results.report import report_run
 from visrep.runs import offline
+from visrep.runs.checkpoints import CheckpointStore
 from visrep.runs.representation import Representation
 
 SMALL = (
@@ -137,9 +137,7 @@ def test_it_starts_from_another_encoder(tmp_path: Path) -> None:
     for name, source in (("run", tmp_path / "first"), ("file", file)):
         assert pretrain(tmp_path / name, data, "method=atc", *STILL, f"encoder={source}", "atc_target_tau=0.0") == 0
         assert_same(tensors(tmp_path / name / "model" / "encoder.safetensors"), tensors(file), "encoder")
-    kept, begun = (
-        CheckpointStore(tmp_path / name / "state").load()["parts"]["objective"] for name in ("run", "file")
-    )
+    kept, begun = (CheckpointStore(tmp_path / name / "state").load()["parts"]["objective"] for name in ("run", "file"))
     encoder = tensors(file)
     at_start = [key for key in begun if key.startswith("target_encoder.")]
     assert at_start
@@ -198,7 +196,7 @@ def final(run_dir: Path) -> dict[str, Any]:
     state = CheckpointStore(run_dir / "state").load()
     for part in ("bytes", "seconds", "tensorboard"):
         del state["parts"]["log"][part]
-    groups = state["parts"]["accumulator"]
+    groups = state["parts"]["window"]
     assert not groups["groups"], "the last row is written before the last checkpoint"
     return state
 

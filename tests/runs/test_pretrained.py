@@ -14,13 +14,13 @@ import pytest
 import torch
 from run_tools import add_suite, final_state, rows, tensors, words
 
-from visrep.checkpoint import load_encoder, load_module_states, save_encoder
 from visrep.cli import main
 from visrep.config import parse
 from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
+from visrep.network_files import load_encoder, load_module_states, save_encoder
 from visrep.runs import replay_policy
 from visrep.runs.compose import Networks, Source, build_networks, env_spec
 from visrep.runs.pretrained import find_pretrained_run, inherited_settings, load_agent, take_over

@@ -28,7 +28,6 @@ from run_tools import (
     words,
 )
 
-import visrep.runs.session as session
 from visrep.cli import main
 from visrep.runs.monitor import Monitor
 
@@ -263,7 +262,7 @@ def test_what_changed_since_the_interruption_is_said(
     with monkeypatch.context() as patch:
         _signal_at(patch, 30)
         assert main(command) == 130
-    monkeypatch.setattr(session, "versions", lambda: {"torch": "0.1"})
+    monkeypatch.setattr("visrep.runs.opening.versions", lambda: {"torch": "0.1"})
     assert main(command) == 0
     assert "note: versions was" in capfd.readouterr().out
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visrep.checkpoint import load_module_states, network_file_content
 from visrep.collecting.actors import TrainedActor
 from visrep.config import Config, config_from_dict
 from visrep.data.actions import ActionSpec
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
+from visrep.network_files import load_module_states, network_file_content
 from visrep.runs.compose import Source, build_agent, build_networks, choose_device
 from visrep.runs.pretrained import load_agent, newest_agent
 

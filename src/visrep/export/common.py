@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visrep.checkpoint import encoder_file, load_encoder
 from visrep.encoders.contract import Encoder, InputContract
 from visrep.errors import UserError
+from visrep.network_files import encoder_file, load_encoder
 
 
 class MissingExtraError(UserError, ImportError):

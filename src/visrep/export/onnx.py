@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from visrep.checkpoint import encoder_metadata
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
 from visrep.export.common import describe, missing_extra, probe_images, refuse_source, scaled_difference, the_encoder
 from visrep.files import write_atomic, writing
+from visrep.network_files import encoder_metadata
 
 try:
     import onnx

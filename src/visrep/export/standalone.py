@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from visrep.checkpoint import encoder_metadata, save_encoder
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
 from visrep.export.common import describe, probe_images, refuse_source, takes_images, the_encoder
 from visrep.files import TEMPORARY, write_atomic, writing
+from visrep.network_files import encoder_metadata, save_encoder
 
 SOURCE, WEIGHTS, README = "encoder.py", "encoder.safetensors", "README.md"
 MARK = "Made by `visrep export to=standalone`, which replaces this file when it writes here again."

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from visrep.checkpoint import encoder_file, encoder_metadata, load_encoder
 from visrep.console import Console, Progress
 from visrep.data.budget import USABLE, available_ram, text_bytes
 from visrep.data.dataset import open_dataset
@@ -19,6 +18,7 @@ from visrep.data.store import FrameStore
 from visrep.encoders.contract import Encoder
 from visrep.errors import UserError
 from visrep.files import check_place, write_atomic, write_json_atomic, writing
+from visrep.network_files import encoder_file, encoder_metadata, load_encoder
 from visrep.probes import table
 from visrep.probes.codes import (
     Code,

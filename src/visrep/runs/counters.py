@@ -37,6 +37,11 @@ class Counters:
         self.episodes = 0
         self.actions: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
 
+    @property
+    def where(self) -> str:
+        """In words, for messages."""
+        return f"agent step {self.agent_step}, update {self.updates}"
+
     def next_phase(self) -> None:
         """Enter the next phase: its updates and its episodes start afresh, the agent steps go on."""
         self.phase += 1

@@ -80,7 +80,7 @@ class Demo:
     def run(self, name: str, console: Console) -> bool:
         """Begin, continue or recognise as finished one run; False when it was interrupted."""
         command, config = self.settings(name)
-        return run(config, command, self.folder / name, console, console_episodes=False).finished
+        return run(config, command, self.folder / name, console, console_episodes=False)
 
     def curve(self, name: str, kind: str, key: str) -> Curve:
         """A recorded share of one run in per cent."""

@@ -9,12 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from visrep.checkpoint import write_atomic, write_json_atomic
 from visrep.config import Config, differing_keys
 from visrep.config_overrides import read_yaml
 from visrep.data.dataset import MANIFEST
 from visrep.errors import UserError
-from visrep.files import remove_leftovers, take_lock
+from visrep.files import remove_leftovers, take_lock, write_atomic, write_json_atomic
 
 RECORDS = ("train.csv", "eval.csv", "metrics.jsonl")
 PACKAGES = ("visrep", "torch", "numpy", "gymnasium", "mujoco", "dm_control", "mujoco-warp")

@@ -4,49 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from visrep.console import ram_bytes
 from visrep.envs.vector import VectorStep
-from visrep.errors import UserError
-from visrep.log import MetricAccumulator, RunLog
+from visrep.log import RunLog
 from visrep.runs.counters import Counters
 from visrep.runs.coverage import Coverage
-from visrep.runs.update import first_nonfinite
-
-NONFINITE_CHECK_UPDATES = 100
-
-
-class NonFiniteLoss(UserError):
-    """A loss or value became NaN or infinite; the last checkpoint is the last good state."""
-
-
-def require_finite(metrics: dict[str, Tensor], where: str) -> None:
-    """Raise NonFiniteLoss naming the first value that is NaN or infinite, and ``where`` the run stands."""
-    name = first_nonfinite(metrics)
-    if name is not None:
-        raise _stopped(name, where)
-
-
-def require_finite_weights(modules: Mapping[str, nn.Module], where: str) -> None:
-    """Raise NonFiniteLoss naming the first weight that is NaN or infinite."""
-    for key, module in modules.items():
-        for name, value in module.state_dict().items():
-            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise _stopped(f"{key}.{name}", where)
-
-
-def _stopped(name: str, where: str) -> NonFiniteLoss:
-    return NonFiniteLoss(
-        f"{name} became NaN or infinite at {where}: the run stopped; the newest checkpoint holds the last good state. "
-        "Try a smaller lr, precision=fp32, or look at the metrics just before this step"
-    )
+from visrep.runs.window import MetricsWindow
 
 
 class Monitor:
@@ -58,7 +27,7 @@ class Monitor:
         num_envs: lanes.
         coverage: visit counts, or None where the environment offers no privileged state.
         log_agent_steps: agent steps after which a metrics row is due, besides the one at each end of lane 0's episode.
-        device: where losses live; a CPU is checked for NaN at every update, a GPU every hundred (each check is a sync).
+        device: where losses live.
     """
 
     def __init__(
@@ -73,8 +42,6 @@ class Monitor:
         self.log = log
         self.counters = counters
         self.coverage = coverage
-        self.device = device
-        self.accumulator = MetricAccumulator()
         self.returns = np.zeros(num_envs, dtype=np.float64)
         self.lengths = np.zeros(num_envs, dtype=np.int64)
         self.successes = np.zeros(num_envs, dtype=bool)
@@ -83,25 +50,14 @@ class Monitor:
         self.recent_return = math.nan
         self._log_agent_steps = log_agent_steps
         self._episode_began = np.full(num_envs, time.monotonic())
-        self._window_began = (time.monotonic(), counters.agent_step, counters.updates)
+        self._window = MetricsWindow(device, **self._counts())
+
+    def _counts(self) -> dict[str, int]:
+        return {"agent_steps": self.counters.agent_step, "updates": self.counters.updates}
 
     def learned(self, metrics: dict[str, Tensor]) -> None:
-        """Take one update's metrics."""
-        if self.device.type == "cpu" or self.counters.updates % NONFINITE_CHECK_UPDATES == 0:
-            self.require_finite(metrics)
-        self.accumulator.add(metrics)
-
-    def require_finite(self, metrics: dict[str, Tensor]) -> None:
-        """Raise NonFiniteLoss naming the first value that is NaN or infinite."""
-        require_finite(metrics, self._where)
-
-    def require_finite_weights(self, modules: Mapping[str, nn.Module]) -> None:
-        """Raise NonFiniteLoss before broken weights reach a file: a loss may look fine until its gradient overflows."""
-        require_finite_weights(modules, self._where)
-
-    @property
-    def _where(self) -> str:
-        return f"agent step {self.counters.agent_step}, update {self.counters.updates}"
+        """Take one update's metrics; NonFiniteLoss where one is NaN or infinite."""
+        self._window.add(metrics, self.counters.updates, self.counters.where)
 
     def warn(self, message: str) -> None:
         """Tell the user, on the screen and in the log, that something looks wrong; the run goes on."""
@@ -148,27 +104,17 @@ class Monitor:
 
     def write_metrics(self, extra: dict[str, float]) -> None:
         """Write one metrics row: means since the last row, coverage, speed, memory."""
-        now = time.monotonic()
-        began, agent_steps, updates = self._window_began
-        seconds = max(1e-9, now - began)
-        values = self.accumulator.means()
-        values.update(extra)
+        values = {**self._window.row(**self._counts()), **extra, "updates": float(self.counters.updates)}
         if self.coverage is not None:
             values.update(self.coverage.metrics())
-        values["updates"] = float(self.counters.updates)
-        values["agent_steps_per_second"] = (self.counters.agent_step - agent_steps) / seconds
-        values["updates_per_second"] = (self.counters.updates - updates) / seconds
-        values["ram_bytes"] = float(ram_bytes())
         self.log.metrics(self.counters.agent_step, values)
-        self.accumulator.reset()
-        self._window_began = (now, self.counters.agent_step, self.counters.updates)
         self.metrics_at = self.counters.agent_step
         self.metrics_due = False
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what later rows say, times aside."""
         return {
-            "accumulator": self.accumulator.state_dict(),
+            "accumulator": self._window.state_dict(),
             "coverage": None if self.coverage is None else self.coverage.state_dict(),
             "returns": torch.from_numpy(self.returns.copy()),
             "lengths": torch.from_numpy(self.lengths.copy()),
@@ -179,11 +125,11 @@ class Monitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` stood; speeds are measured from now."""
-        self.accumulator.load_state_dict(state["accumulator"])
+        self._window.load_state_dict(state["accumulator"])
         if self.coverage is not None and state["coverage"] is not None:
             self.coverage.load_state_dict(state["coverage"])
         self.returns[:] = state["returns"].numpy()
         self.lengths[:] = state["lengths"].numpy()
         self.successes[:] = state["successes"].numpy()
         self.metrics_at, self.metrics_due = state["metrics_at"], state["metrics_due"]
-        self._window_began = (time.monotonic(), self.counters.agent_step, self.counters.updates)
+        self._window.begin(**self._counts())

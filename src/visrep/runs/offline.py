@@ -9,29 +9,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from visrep.checkpoint import CheckpointStore
 from visrep.config import Config
-from visrep.console import Console, Progress, ram_bytes
+from visrep.console import Console, Progress
 from visrep.data.actions import ActionSpec
 from visrep.data.dataset import Dataset, open_dataset
 from visrep.data.episodes import require_reach
 from visrep.data.mixture import MixedSampler
 from visrep.errors import UserError
-from visrep.log import MetricAccumulator, RunLog
+from visrep.log import RunLog
 from visrep.objectives.fitting import require_fields
 from visrep.runs.augmenting import objective_augmentation, policy_augmentation
-from visrep.runs.compose import Networks, Source, build_networks, build_sampler, choose_device, compile_networks
-from visrep.runs.directory import RunDirectory, command_line, versions
+from visrep.runs.compose import Networks, Source, build_networks, build_sampler, compile_networks
+from visrep.runs.finite import require_finite_weights
 from visrep.runs.learning import learning_rate
-from visrep.runs.monitor import NONFINITE_CHECK_UPDATES, require_finite, require_finite_weights
+from visrep.runs.opening import Opened, opened, prepare_device
 from visrep.runs.pretrained import ENCODER_FILE, save_representation, take_over
 from visrep.runs.probing import ProbeWatch, draw_probe
 from visrep.runs.representation import Representation, make_representation
-from visrep.runs.resuming import Outcome, saved_state
 from visrep.runs.sheets import Shown, write_sheets
 from visrep.runs.state import RunState, seed_globals
-from visrep.runs.stopping import StopRequest
 from visrep.runs.update import Augment, augmented
+from visrep.runs.window import MetricsWindow
 
 SHOWN_EVERY = 10  # updates between looks at the loss for the progress bar: each waits for the device
 
@@ -50,7 +48,7 @@ class Offline:
         generator: of the augmentation.
         watch: live probes.
         shown: what the pictures at the end are made of.
-        accumulator: metrics since the last row.
+        window: metrics since the last row.
         log: counts updates.
         device: of networks and batches.
     """
@@ -64,7 +62,7 @@ class Offline:
     generator: torch.Generator
     watch: ProbeWatch
     shown: Shown
-    accumulator: MetricAccumulator
+    window: MetricsWindow
     log: RunLog
     device: torch.device
 
@@ -74,63 +72,56 @@ class Offline:
         return self.representation.updates
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        """What made the files of this run, for their metadata."""
-        # What decides how images look is told of all datasets together only where they agree.
+    def environment(self) -> dict[str, Any]:
+        """What decides how images look, as far as all datasets agree."""
         seen = [dataset.manifest.get("environment") or {} for dataset in self.datasets]
-        alike = {key: value for key, value in seen[0].items() if all(other.get(key) == value for other in seen)}
+        return {key: value for key, value in seen[0].items() if all(other.get(key) == value for other in seen)}
+
+    def provenance(self, run: Opened) -> dict[str, Any]:
+        """What made the files of this run, for their metadata."""
         about = [
             {"folder": str(dataset.folder), "env": dataset.manifest.get("env"), "rows": dataset.store.rows}
             for dataset in self.datasets
         ]
-        return {
-            "config": self.config.to_dict(),
-            "environment": alike,
-            "datasets": about,
-            "versions": versions(),
-        }
+        return run.provenance(self.environment, datasets=about)
 
     def state(self) -> RunState:
         """Everything that decides how the run goes on."""
         state = RunState()
         for name, module in self.networks.modules().items():
             state.register(name, module)
-        for name in ("representation", "sampler", "generator", "watch", "accumulator", "log"):
+        for name in ("representation", "sampler", "generator", "watch", "window", "log"):
             state.register(name, getattr(self, name))
         return state
 
 
-def pretrain_on_data(config: Config, run_dir: Path, console: Console) -> Outcome:
+def pretrain_on_data(config: Config, run_dir: Path, console: Console) -> bool:
     """Update the objective ``num_repr_updates`` times; continue where ``run_dir`` stands if it was begun before.
+
+    Returns:
+        False when it was interrupted after a checkpoint.
 
     Raises:
         UserError: anything the user can mend; what is on disk stays valid.
     """
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
-    device, reason = choose_device(config.run.device)
+    device, reason = prepare_device(config)
     # Built before the directory is made: what does not fit together leaves nothing behind.
     offline = _build(config, open_datasets(config, device), device, run_dir, console)
-    with RunDirectory(run_dir, config) as directory, StopRequest() as stop:
-        checkpoints = CheckpointStore(directory.state)
-        saved = saved_state(config, checkpoints, directory)
-        console.line(f"run directory: {run_dir}")
-        if saved is not None and saved["finished"]:
-            console.line("this run is finished already; choose another run_dir for a new one")
-            return Outcome(run_dir, True, 0)
-        console.line(f"device: {device} ({reason})")
+    with opened(config, run_dir, console, (device, reason), "update") as run:
+        if run.saved is not None and run.saved["finished"]:
+            run.say_finished()
+            return True
         try:
             state = offline.state()
-            if saved is not None:
-                state.restore(saved["parts"])
+            if run.saved is not None:
+                state.restore(run.saved["parts"])
                 console.line(f"resumed at update {offline.updates:,}")
             else:
-                take_over(config, offline.networks, offline.provenance["environment"], console)
-            _introduce(offline, directory, console, resumed=saved is not None)
-            finished = _loop(offline, state, checkpoints, directory, console, stop)
+                take_over(config, offline.networks, offline.environment, console)
+            _introduce(offline, run)
+            return _loop(offline, state, run)
         finally:
             offline.log.close()
-    return Outcome(run_dir, finished, 0)
 
 
 def open_datasets(config: Config, device: torch.device) -> list[Dataset]:
@@ -185,64 +176,53 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
         generator=torch.Generator(device=device).manual_seed(int(seeds[0])),
         watch=ProbeWatch(run.probe_frequency, lambda: draw_probe(stores, run.frame_stack, prepare, device)),
         shown=Shown(networks.encoder, objective, stores, run.frame_stack, prepare, device),
-        accumulator=MetricAccumulator(),
+        window=MetricsWindow(device, updates=0),
         log=RunLog(run_dir, 1, tensorboard=run.log_save_tb, console=console, unit="update"),
         device=device,
     )
 
 
-def _introduce(offline: Offline, directory: RunDirectory, console: Console, resumed: bool) -> None:
+def _introduce(offline: Offline, run: Opened) -> None:
     """Say what is learned from, and record what the run computes on."""
     shares = offline.sampler.weights
     for dataset, share in zip(offline.datasets, shares, strict=True):
         store = dataset.store
-        console.line(
+        run.console.line(
             f"data: {dataset.folder} ({dataset.manifest.get('env', 'unknown environment')}, {store.transitions:,} "
             f"transitions of {store.spec.frame_shape}, {100 * share:.0f} % of each batch)"
         )
-    about = {**offline.provenance, "command": command_line(), "device": str(offline.device)}
-    changed = directory.write_provenance(about)
-    for change in changed if resumed else ():
-        console.line(f"note: {change}; the run goes on, but not bit for bit as without the interruption")
+    run.announce(offline.provenance(run))
 
 
-def _loop(
-    offline: Offline,
-    state: RunState,
-    checkpoints: CheckpointStore,
-    directory: RunDirectory,
-    console: Console,
-    stop: StopRequest,
-) -> bool:
+def _loop(offline: Offline, state: RunState, run: Opened) -> bool:
     """Update until done; False when it was asked to stop (after a checkpoint)."""
-    run, total, shown = offline.config.run, offline.config.run.num_repr_updates, {}
+    keys, total, shown = offline.config.run, offline.config.run.num_repr_updates, {}
+    offline.window.begin(updates=offline.updates)
     _probe(offline)
 
     def checkpoint(finished: bool = False) -> None:
         require_finite_weights(offline.networks.modules(), f"update {offline.updates}")
-        checkpoints.save(offline.updates, {"finished": finished, "parts": state.capture()})
+        run.checkpoints.save(offline.updates, {"finished": finished, "parts": state.capture()})
 
-    with Progress(total, run.method, done=offline.updates, console=console, unit="updates") as progress:
+    with Progress(total, keys.method, done=offline.updates, console=run.console, unit="updates") as progress:
         while offline.updates < total:
-            if stop:
+            if run.stop:
                 checkpoint()
-                console.line(
-                    f"stopped by {stop.signal_name} at update {offline.updates:,}; "
-                    f"the same command with run_dir={directory.path} continues"
-                )
+                run.say_stopped(f"update {offline.updates:,}")
                 return False
             metrics = _update(offline)
             _probe(offline)
-            if offline.updates % run.log_frequency_step == 0 or offline.updates == total:
-                _write_metrics(offline, progress)
-            if offline.updates % run.checkpoint_frequency == 0:
+            if offline.updates % keys.log_frequency_step == 0 or offline.updates == total:
+                _write_metrics(offline)
+            if offline.updates % keys.checkpoint_frequency == 0:
                 checkpoint()
             if offline.updates % SHOWN_EVERY == 0:
                 shown = {"loss": float(metrics["repr_loss"])}
             progress.update(offline.updates, **shown)
-    save_representation(offline.networks, directory.model, {**offline.provenance, "updates": offline.updates})
-    write_sheets(offline.shown, directory.path / "figures")
-    console.line(f"encoder: {directory.model / ENCODER_FILE}")
+    folder = run.directory
+    save_representation(offline.networks, folder.model, {**offline.provenance(run), "updates": offline.updates})
+    write_sheets(offline.shown, folder.path / "figures")
+    run.console.line(f"encoder: {folder.model / ENCODER_FILE}")
     checkpoint(finished=True)
     return True
 
@@ -252,21 +232,15 @@ def _update(offline: Offline) -> dict[str, torch.Tensor]:
     batch = offline.sampler.sample().to(offline.device)
     batch = augmented(batch, offline.augment, offline.generator, objective.needs().views)
     metrics = offline.representation.step(batch)
-    if offline.device.type == "cpu" or offline.updates % NONFINITE_CHECK_UPDATES == 0:
-        require_finite(metrics, f"update {offline.updates}")
-    offline.accumulator.add(metrics)
+    offline.window.add(metrics, offline.updates, f"update {offline.updates}")
     return metrics
 
 
-def _write_metrics(offline: Offline, progress: Progress) -> None:
-    values = offline.accumulator.means()
+def _write_metrics(offline: Offline) -> None:
+    values = offline.window.row(updates=offline.updates)
     values |= {name: float(value) for name, value in offline.representation.objective.diagnostics().items()}
     values["repr_lr"] = offline.representation.rate.at(offline.updates)
-    if progress.agent_steps_per_second is not None:
-        values["updates_per_second"] = progress.agent_steps_per_second
-    values["ram_bytes"] = float(ram_bytes())
     offline.log.metrics(offline.updates, values)
-    offline.accumulator.reset()
 
 
 def _probe(offline: Offline) -> None:

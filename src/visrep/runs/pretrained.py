@@ -9,7 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from visrep.checkpoint import (
+from visrep.config import Config
+from visrep.config_overrides import read_yaml
+from visrep.console import Console
+from visrep.data.dataset import MANIFEST, read_manifest
+from visrep.encoders.contract import Encoder
+from visrep.errors import UserError
+from visrep.network_files import (
     encoder_metadata,
     load_encoder,
     load_module_states,
@@ -17,12 +23,6 @@ from visrep.checkpoint import (
     save_encoder,
     save_module_states,
 )
-from visrep.config import Config
-from visrep.config_overrides import read_yaml
-from visrep.console import Console
-from visrep.data.dataset import MANIFEST, read_manifest
-from visrep.encoders.contract import Encoder
-from visrep.errors import UserError
 from visrep.objectives.contract import Novelty
 from visrep.runs.compose import Networks, begin_objective_anew
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visrep.checkpoint import write_json_atomic
 from visrep.config import config_from_dict
 from visrep.config_overrides import read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
-from visrep.files import check_place, writing
+from visrep.files import check_place, write_json_atomic, writing
 from visrep.runs.compose import Source, build_agent, build_networks, choose_device, env_spec
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.pretrained import load_agent, newest_agent

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from visrep.checkpoint import CheckpointStore
 from visrep.config import Command, Config
 from visrep.console import Console, Progress
 from visrep.data.dataset import write_dataset
@@ -23,7 +21,6 @@ from visrep.runs.compose import (
     Source,
     build_agent,
     build_networks,
-    choose_device,
     compile_networks,
     env_spec,
     replay_budget,
@@ -32,18 +29,17 @@ from visrep.runs.compose import (
 from visrep.runs.counters import Counters
 from visrep.runs.coverage import Coverage
 from visrep.runs.diagnostics import write_metrics
-from visrep.runs.directory import RunDirectory, command_line, versions
 from visrep.runs.evaluation import evaluate, evaluation_lanes
+from visrep.runs.finite import require_finite_weights
 from visrep.runs.interact import Rig, interact
 from visrep.runs.manifest import replay_manifest
 from visrep.runs.monitor import Monitor
+from visrep.runs.opening import Opened, opened, prepare_device
 from visrep.runs.phases import PhasePlan, enter_task_phase, plan_phases
 from visrep.runs.pictures import write_pictures
 from visrep.runs.pretrained import save_agent, save_pretrained, take_over
-from visrep.runs.resuming import Outcome, saved_state
 from visrep.runs.rig import build_rig, register
 from visrep.runs.state import RunState, seed_globals
-from visrep.runs.stopping import StopRequest
 from visrep.video import write_video
 
 
@@ -51,54 +47,45 @@ from visrep.video import write_video
 class Session:
     """Parts that live as long as the process; phases build the rest on them."""
 
-    config: Config
+    opened: Opened
     command: Command
-    directory: RunDirectory
-    console: Console
-    device: torch.device
     envs: VectorEnv
     networks: Networks
     counters: Counters
     log: RunLog
     coverage: Coverage | None
-    checkpoints: CheckpointStore
-    stop: StopRequest
     eval_envs: VectorEnv | None = None
     saved_at: int = field(default=-1)
     phase_saves: int = 0  # checkpoints written by this process in the running phase
 
     @property
+    def config(self) -> Config:
+        """Of the run."""
+        return self.opened.config
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What made the files of this run, for their metadata."""
-        return {
-            "config": self.config.to_dict(),
-            "environment": self.envs.fingerprint,
-            "versions": versions(),
-            "agent_step": self.counters.agent_step,
-        }
+        return self.opened.provenance(self.envs.fingerprint, agent_step=self.counters.agent_step)
 
 
-def run(config: Config, command: Command, run_dir: Path, console: Console, console_episodes: bool = True) -> Outcome:
+def run(config: Config, command: Command, run_dir: Path, console: Console, console_episodes: bool = True) -> bool:
     """Run ``command`` (train, pretrain or finetune) in ``run_dir``; continue where it stands if it was begun before.
 
     ``console_episodes`` prints a line for every training episode and evaluation.
 
+    Returns:
+        False when it was interrupted after a checkpoint.
+
     Raises:
         UserError: anything the user can mend; what is on disk stays valid.
     """
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
-    device, reason = choose_device(config.run.device)
-    with RunDirectory(run_dir, config) as directory, StopRequest() as stop:
-        checkpoints = CheckpointStore(directory.state)
-        saved = saved_state(config, checkpoints, directory)
-        console.line(f"run directory: {run_dir}")
-        console.line(f"device: {device} ({reason})")
+    with opened(config, run_dir, console, prepare_device(config), "agent step") as begun:
         envs = VectorEnv(env_spec(config), config.run.num_envs, config.run.seed)
         try:
-            session = _open(config, command, directory, console, device, envs, checkpoints, stop, console_episodes)
+            session = _build(begun, command, envs, console_episodes)
             try:
-                return _run_phases(session, saved)
+                return _run_phases(session)
             finally:
                 session.log.close()
                 if session.eval_envs is not None:
@@ -107,64 +94,38 @@ def run(config: Config, command: Command, run_dir: Path, console: Console, conso
             envs.close()
 
 
-def _show_budget(config: Config, envs: VectorEnv, networks: Networks, run_dir: Path, console: Console) -> None:
-    latents = networks.encoder if config.run.replay == "latents" else None
-    budget = replay_budget(config, store_spec(config, envs, latents), run_dir)
+def _show_budget(begun: Opened, envs: VectorEnv, networks: Networks) -> None:
+    latents = networks.encoder if begun.config.run.replay == "latents" else None
+    budget = replay_budget(begun.config, store_spec(begun.config, envs, latents), begun.directory.path)
     for line in budget.table().splitlines():
-        console.line(line)
+        begun.console.line(line)
     budget.check()
 
 
-def _open(
-    config: Config,
-    command: Command,
-    directory: RunDirectory,
-    console: Console,
-    device: torch.device,
-    envs: VectorEnv,
-    checkpoints: CheckpointStore,
-    stop: StopRequest,
-    console_episodes: bool,
-) -> Session:
-    run_config = config.run
-    seed_globals(run_config.seed)
-    networks = build_networks(config, Source.of(envs), device)
-    _show_budget(config, envs, networks, directory.path, console)
-    take_over(config, networks, envs.fingerprint, console)
-    compile_networks(networks, run_config.compile)
+def _build(begun: Opened, command: Command, envs: VectorEnv, console_episodes: bool) -> Session:
+    config, keys = begun.config, begun.config.run
+    seed_globals(keys.seed)
+    networks = build_networks(config, Source.of(envs), begun.device)
+    _show_budget(begun, envs, networks)
+    take_over(config, networks, envs.fingerprint, begun.console)
+    compile_networks(networks, keys.compile)
     log = RunLog(
-        directory.path,
-        run_config.action_repeat,
-        tensorboard=run_config.log_save_tb,
-        console=console if console_episodes else None,
+        begun.directory.path,
+        keys.action_repeat,
+        tensorboard=keys.log_save_tb,
+        console=begun.console if console_episodes else None,
         train_columns=("length", "success"),
         eval_columns=("success", "episodes", "return_std"),
     )
     return Session(
-        config=config,
+        opened=begun,
         command=command,
-        directory=directory,
-        console=console,
-        device=device,
         envs=envs,
         networks=networks,
         counters=Counters(),
         log=log,
         coverage=_coverage(config, envs),
-        checkpoints=checkpoints,
-        stop=stop,
     )
-
-
-def _announce(session: Session, resumed: bool) -> None:
-    """Show the environment and record what the run computes on; a resumed run says what has changed since."""
-    fingerprint = session.envs.fingerprint
-    session.console.line(f"environment: {session.config.run.env}, renderer {fingerprint.get('renderer')}")
-    changed = session.directory.write_provenance(
-        {**session.provenance, "command": command_line(), "device": str(session.device)}
-    )
-    for change in changed if resumed else ():
-        session.console.line(f"note: {change}; the run goes on, but not bit for bit as without the interruption")
 
 
 def _coverage(config: Config, envs: VectorEnv) -> Coverage | None:
@@ -177,16 +138,15 @@ def _coverage(config: Config, envs: VectorEnv) -> Coverage | None:
     return Coverage(envs.state_dim, envs.num_cells, env.coverage_cells)
 
 
-def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
+def _run_phases(session: Session) -> bool:
     plans = plan_phases(session.config, session.command, session.networks)
-    counters, first_phase = session.counters, 0
-    if saved is not None:
-        first_phase = int(saved["phase"])
-        if first_phase >= len(plans):
-            session.console.line("this run is finished already; choose another run_dir for a new one")
-            counters.load_state_dict(saved["parts"]["counters"])
-            return Outcome(session.directory.path, True, counters.agent_step)
-    _announce(session, resumed=saved is not None)
+    begun, counters, saved = session.opened, session.counters, session.opened.saved
+    first_phase = 0 if saved is None else int(saved["phase"])
+    if first_phase >= len(plans):
+        begun.say_finished()
+        return True
+    begun.console.line(f"environment: {begun.config.run.env}, renderer {session.envs.fingerprint.get('renderer')}")
+    begun.announce(session.provenance)
     for index in range(first_phase, len(plans)):
         plan = plans[index]
         if plan.phase.name == "finetune":
@@ -196,25 +156,25 @@ def _run_phases(session: Session, saved: dict[str, Any] | None) -> Outcome:
         if saved is not None:
             state.restore(saved["parts"])
             session.saved_at = counters.agent_step
-            session.console.line(f"resumed {plan.phase.name} at agent step {counters.agent_step:,}")
+            begun.console.line(f"resumed {plan.phase.name} at agent step {counters.agent_step:,}")
             saved = None
         else:
             session.log.event(counters.agent_step, f"phase {plan.phase.name} begins")
         if not _run_phase(session, plan, rig, state, index):
-            return Outcome(session.directory.path, False, counters.agent_step)
-    return Outcome(session.directory.path, True, counters.agent_step)
+            return False
+    return True
 
 
 def _build_phase(session: Session, plan: PhasePlan) -> tuple[Rig, RunState]:
     session.phase_saves = 0
-    name, folder = plan.phase.name, session.directory.state
+    name, folder = plan.phase.name, session.opened.directory.state
     monitor = Monitor(
         session.log,
         session.counters,
         session.config.run.num_envs,
         session.coverage,
         session.config.run.log_frequency_step,
-        session.device,
+        session.opened.device,
     )
     rig = build_rig(
         session.config,
@@ -224,7 +184,7 @@ def _build_phase(session: Session, plan: PhasePlan) -> tuple[Rig, RunState]:
         monitor,
         plan,
         folder / f"store-{name}-live",
-        session.device,
+        session.opened.device,
     )
     return rig, register(rig, session.networks, session.log, folder / f"store-{name}")
 
@@ -232,20 +192,19 @@ def _build_phase(session: Session, plan: PhasePlan) -> tuple[Rig, RunState]:
 def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> bool:
     """One phase through the loop; returns False when it was interrupted (after a checkpoint)."""
     counters = session.counters
-    with Progress(plan.phase.end, plan.phase.name, done=counters.agent_step, console=session.console) as progress:
+    with Progress(
+        plan.phase.end, plan.phase.name, done=counters.agent_step, console=session.opened.console
+    ) as progress:
 
         def every_step(rig: Rig) -> bool:
             _housekeeping(session, plan, rig, state, index, progress)
-            return not session.stop
+            return not session.opened.stop
 
         completed = interact(rig, plan.phase, every_step)
         if not completed:
             if session.saved_at != counters.agent_step:
                 _checkpoint(session, state, index, rig)
-            session.console.line(
-                f"stopped by {session.stop.signal_name} at agent step {counters.agent_step:,}; "
-                f"the same command with run_dir={session.directory.path} continues"
-            )
+            session.opened.say_stopped(f"agent step {counters.agent_step:,}")
             return False
         progress.update(counters.agent_step)
     _finish_phase(session, plan, rig, state, index)
@@ -259,13 +218,13 @@ def _housekeeping(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
     if _crossed(counters.evaluated_at, step, run.eval_frequency):
         _evaluate(session)
     if run.save_model and step and _crossed(step - run.num_envs, step, run.save_frequency):
-        save_agent(session.networks, session.directory.model, _agent_name(plan, step), session.provenance)
+        save_agent(session.networks, session.opened.directory.model, _agent_name(plan, step), session.provenance)
     if _crossed(max(session.saved_at, 0), step, run.checkpoint_frequency):
         _checkpoint(session, state, index, rig)
         session.phase_saves += 1
         if plan.phase.name == "finetune" and session.phase_saves == 2:
             # Both checkpoints that are kept now belong to this phase: nothing refers to the first one's rows any more.
-            for folder in session.directory.state.glob("store-pretrain*"):
+            for folder in session.opened.directory.state.glob("store-pretrain*"):
                 shutil.rmtree(folder)
     returns = rig.monitor.recent_return
     progress.update(step, **({} if math.isnan(returns) else {"return": returns}))
@@ -274,20 +233,20 @@ def _housekeeping(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
 def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> None:
     """Files that the phase leaves; the last phase also evaluates once more and marks the run as finished."""
     run, counters = session.config.run, session.counters
-    rig.monitor.require_finite_weights(session.networks.modules())
+    require_finite_weights(session.networks.modules(), session.counters.where)
     write_metrics(rig)
     last = plan.phase.end >= run.num_train_steps
     if last and counters.evaluated_at < counters.agent_step:
         _evaluate(session)
     # Named by the phase's end: with several environments the last stride may overshoot it.
     name = _agent_name(plan, plan.phase.end)
-    save_pretrained(session.networks, session.directory.model, name, session.provenance)
+    save_pretrained(session.networks, session.opened.directory.model, name, session.provenance)
     if plan.phase.name == "pretrain" and run.observation == "pixels":
-        write_pictures(session.config, rig, session.directory.path / "figures")
+        write_pictures(session.config, rig, session.opened.directory.path / "figures")
     if run.save_buffer:
         acted = {"kind": "replay", "phase": plan.phase.name, "agent_step": counters.agent_step}
         manifest = replay_manifest(session.config, session.envs, acted, run.frame_stack)
-        write_dataset(rig.store, session.directory.path / "buffer" / plan.phase.name, manifest, replace=True)
+        write_dataset(rig.store, session.opened.directory.path / "buffer" / plan.phase.name, manifest, replace=True)
     session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")
     counters.next_phase()
     if last:
@@ -304,8 +263,8 @@ def _crossed(before: int, now: int, frequency: int) -> bool:
 
 
 def _checkpoint(session: Session, state: RunState, index: int, rig: Rig) -> None:
-    rig.monitor.require_finite_weights(session.networks.modules())
-    session.checkpoints.save(session.counters.agent_step, {"phase": index, "parts": state.capture()})
+    require_finite_weights(session.networks.modules(), session.counters.where)
+    session.opened.checkpoints.save(session.counters.agent_step, {"phase": index, "parts": state.capture()})
     session.saved_at = session.counters.agent_step
 
 
@@ -320,7 +279,7 @@ def _evaluate(session: Session) -> None:
     per_lane = run.num_eval_episodes // session.eval_envs.num_envs
     result = evaluate(
         session.eval_envs,
-        build_agent(session.config, session.networks, session.device),
+        build_agent(session.config, session.networks, session.opened.device),
         frame_stack=run.frame_stack,
         episodes=run.num_eval_episodes,
         agent_step=counters.agent_step,
@@ -335,4 +294,4 @@ def _evaluate(session: Session) -> None:
         return_std=float(np.std(result.returns)),
     )
     if run.save_video and run.observation == "pixels":
-        write_video(session.directory.video / f"{counters.agent_step}.mp4", result.frames)
+        write_video(session.opened.directory.video / f"{counters.agent_step}.mp4", result.frames)

@@ -287,11 +287,3 @@ def _intrinsic_metrics(reward: Tensor) -> dict[str, Tensor]:
         "intr_reward_std": reward.std(unbiased=False),
         "intr_reward_zeros": (reward == 0).float().mean(),
     }
-
-
-def first_nonfinite(metrics: dict[str, Tensor]) -> str | None:
-    """Name of the first metric that is NaN or infinite, or None. Reads from the device once."""
-    if not metrics:
-        return None
-    finite = torch.isfinite(torch.stack([value.detach().double() for value in metrics.values()])).tolist()
-    return next((name for name, good in zip(metrics, finite, strict=True) if not good), None)
