@@ -223,20 +223,6 @@ def test_folders_without_a_dataset_and_too_little_memory(tmp_path: Path, monkeyp
     open_dataset(tmp_path / "data", "disk")
 
 
-def test_the_replay_of_an_older_run_opens(tmp_path: Path) -> None:
-    """Runs used to leave a store's export beside its state, without a manifest and as large as the capacity."""
-    store, history = made(tmp_path)
-    (tmp_path / "buffer").mkdir()
-    (tmp_path / "buffer" / "state.json").write_text(json.dumps(store.export(tmp_path / "buffer")))
-    for storage in ("ram", "disk"):
-        opened = open_dataset(tmp_path / "buffer", storage)  # type: ignore[arg-type]
-        assert opened.store.spec == SPEC and opened.frame_stack is None
-        assert_holds(opened.store, history.rows, 20)
-    write_dataset(store, tmp_path / "buffer", MANIFEST, replace=True)
-    assert open_dataset(tmp_path / "buffer").manifest["frame_stack"] == 3
-    assert not (tmp_path / "buffer" / "state.json").exists()
-
-
 # -- episodes ---------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from visrep.encoders import Encoder, InputContract, build_encoder
 from visrep.probes.live import LiveProbe, collapse_warning
-from visrep.results.representation import effective_rank, uniformity
+from visrep.probes.ranks import effective_rank
+from visrep.probes.sphere import uniformity
 
 SIZE = 24
 

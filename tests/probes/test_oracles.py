@@ -26,8 +26,8 @@ from visrep.data.store import FrameStore
 from visrep.probes import table
 from visrep.probes.codes import EncoderCode, Seen
 from visrep.probes.data import ProbeData
+from visrep.probes.ranks import effective_rank
 from visrep.probes.run import SAMPLES
-from visrep.results.representation import effective_rank
 
 READOUTS = ("state", "state_mlp", "state_knn")
 

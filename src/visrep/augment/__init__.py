@@ -1,22 +1,20 @@
-"""Augmentations: images to images, on the device. Importing the package registers every operator in it."""
+"""Augmentations: images to images, on the device. Importing the package registers every module that lies in it."""
 
-from visrep.augment import box, color, crop, random_conv, shift, subpixel, turn
+from importlib import import_module
+from pkgutil import iter_modules
+
 from visrep.augment.contract import OPERATORS, Augmentation, Operator, register_operator
 from visrep.augment.parse import parse_augmentation, signature, summary
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "OPERATORS",
     "Augmentation",
     "Operator",
-    "box",
-    "color",
-    "crop",
     "parse_augmentation",
-    "random_conv",
     "register_operator",
-    "shift",
     "signature",
-    "subpixel",
     "summary",
-    "turn",
 ]

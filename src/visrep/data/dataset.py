@@ -23,7 +23,6 @@ from visrep.files import sync_folder, write_json_atomic
 FORMAT = "visrep-dataset-1"
 MANIFEST = "dataset.json"
 COLLECTING = "collecting"  # folder beside it: the rows of a collection that is not finished
-EXPORT = "state.json"  # what runs left beside their replay before there were manifests
 OWN_KEYS = frozenset(
     {"format", "created_by", "store", "lanes", "rows", "transitions", "episodes", "longest_episode", "returns", "state"}
 )
@@ -135,7 +134,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.exists():
-        return _old_export(folder)
+        raise _absent(folder)
     manifest = read_json(path)
     if manifest.get("format") != FORMAT:
         raise UserError(f"{path} has format {manifest.get('format')!r}; this version of visrep reads {FORMAT!r}")
@@ -163,31 +162,16 @@ def _remedy(manifest: dict[str, Any]) -> str:
     return f"restore it from a copy, or record it again into another folder{source}"
 
 
-def _old_export(folder: Path) -> dict[str, Any]:
-    """A manifest for the replay of an older run, which has a store's state alone; or the reason that there is none."""
+def _absent(folder: Path) -> UserError:
+    """Why there is no manifest in a folder."""
     if folder.is_file():
-        raise UserError(f"{folder} is a file, a dataset is a folder: name the folder that {MANIFEST} lies in")
+        return UserError(f"{folder} is a file, a dataset is a folder: name the folder that {MANIFEST} lies in")
     if not folder.is_dir():
-        raise UserError(f"no dataset in {folder}: the folder does not exist")
+        return UserError(f"no dataset in {folder}: the folder does not exist")
     if (folder / COLLECTING).is_dir():
-        raise UserError(f"the dataset in {folder} is not finished: run the same collect command again to continue it")
-    if not (folder / EXPORT).exists():
-        hint = "its writing was interrupted; make it anew" if any(folder.glob("*.npy")) else "name another folder"
-        raise UserError(f"no dataset in {folder}: it has no {MANIFEST} ({hint})")
-    state = read_json(folder / EXPORT)
-    columns = dict(state["columns"])
-    frame_dtype, *frame_shape = columns.pop("image")
-    action_dtype, action_dim = columns.pop("action")
-    if action_dtype != "float32":
-        raise UserError(f"{folder} is the replay of an older run with discrete actions and does not say how many")
-    side = {name: shape for name, (_, *shape) in columns.items() if name not in ("reward", "flags", "episode_step")}
-    spec = {"frame_shape": frame_shape, "actions": {"dim": action_dim}, "side": side, "frame_dtype": frame_dtype}
-    return {
-        "format": FORMAT,
-        "created_by": "an older version of visrep",
-        "store": {**spec, "rewards": True},
-        "state": state,
-    }
+        return UserError(f"the dataset in {folder} is not finished: run the same collect command again to continue it")
+    hint = "its writing was interrupted; make it anew" if any(folder.glob("*.npy")) else "name another folder"
+    return UserError(f"no dataset in {folder}: it has no {MANIFEST} ({hint})")
 
 
 def _remove(folder: Path) -> None:
@@ -196,7 +180,6 @@ def _remove(folder: Path) -> None:
         return
     with disk_errors("replacing the dataset in", folder, 0):
         (folder / MANIFEST).unlink(missing_ok=True)
-        (folder / EXPORT).unlink(missing_ok=True)
         sync_folder(folder)
         for rows in folder.glob("*.npy"):
             rows.unlink()

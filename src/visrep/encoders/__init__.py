@@ -1,6 +1,8 @@
-"""Encoders: images in, features out. Importing the package registers every encoder in it."""
+"""Encoders: images in, features out. Importing the package registers every module that lies in it."""
 
-from visrep.encoders import conv, given
+from importlib import import_module
+from pkgutil import iter_modules
+
 from visrep.encoders.contract import (
     ENCODERS,
     Encoder,
@@ -10,13 +12,14 @@ from visrep.encoders.contract import (
     register_encoder,
 )
 
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
+
 __all__ = [
     "ENCODERS",
     "Encoder",
     "InputContract",
     "build_encoder",
-    "conv",
     "encoder_config",
-    "given",
     "register_encoder",
 ]

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from visrep.results.representation import dormant_fraction, unit_scores
-
 NONLINEARITIES = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus)
 THRESHOLDS = (0.0, 0.025, 0.1)
 
@@ -74,3 +72,17 @@ class UnitActivity:
         if scores is None:
             return None
         return {f"{threshold:g}": float(dormant_fraction(scores, threshold)) for threshold in THRESHOLDS}
+
+
+def unit_scores(mean_activity: Tensor) -> Tensor:
+    """Activity of each unit of a layer relative to the layer's average (Sokar et al. 2023, eq. 1), [H] to [H].
+
+    s_i = E|h_i| / (mean over the layer of E|h_k| + 1e-9). ``mean_activity`` is E|h_i|, over samples and, in a
+    convolution, over places.
+    """
+    return mean_activity / (mean_activity.mean() + 1e-9)
+
+
+def dormant_fraction(scores: Tensor, threshold: float = 0.0) -> Tensor:
+    """Share of units whose score is at most ``threshold`` (Sokar et al. 2023), [H] to a 0-d tensor."""
+    return (scores <= threshold).double().mean()

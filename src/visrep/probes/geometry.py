@@ -16,7 +16,8 @@ from visrep.data.columns import Index
 from visrep.probes.activity import UnitActivity
 from visrep.probes.codes import Code, ImageCode, Seen
 from visrep.probes.data import ProbeData
-from visrep.results.representation import alignment, ranks, uniformity
+from visrep.probes.ranks import ranks
+from visrep.probes.sphere import alignment, uniformity
 
 WIDE = 4_096  # features beyond which the ranks are taken from fewer samples
 WIDE_SAMPLES = 2_048

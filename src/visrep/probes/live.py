@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visrep.encoders.contract import Encoder
-from visrep.probes.activity import UnitActivity
+from visrep.probes.activity import UnitActivity, dormant_fraction
 from visrep.probes.data import NEAR_CONSTANT, Split, split_episodes
+from visrep.probes.ranks import effective_rank
 from visrep.probes.readout import Standardised, ridge
-from visrep.results.representation import dormant_fraction, effective_rank, uniformity
+from visrep.probes.sphere import uniformity
 
 CHUNK = 64  # images per pass: keeps a convolution's maps in cache
 WIDE = 8_192  # features beyond which half of the images must do

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from visrep.data.sampler import Sampler
-from visrep.results.representation import effective_rank
+from visrep.probes.ranks import effective_rank
 from visrep.runs.interact import Rig
 from visrep.runs.update import encode
 

@@ -1,4 +1,4 @@
-"""Ranks of features against the definitions, and on representations whose rank is known."""
+"""Ranks, alignment, uniformity and dormant units against the definitions, and where they are known."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 
-from visrep.results.representation import (
-    alignment,
-    dormant_fraction,
+from visrep.probes.activity import dormant_fraction, unit_scores
+from visrep.probes.ranks import (
     effective_rank,
     entropy_rank,
     feature_rank,
@@ -17,9 +16,8 @@ from visrep.results.representation import (
     ranks,
     singular_values,
     stable_rank,
-    uniformity,
-    unit_scores,
 )
+from visrep.probes.sphere import alignment, uniformity
 
 
 def noise(*shape: int) -> torch.Tensor:

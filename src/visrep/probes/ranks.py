@@ -1,15 +1,12 @@
-"""How many directions a representation uses, which units are silent, how its points lie on the sphere.
+"""How many directions a representation uses: pure functions of features, cheap enough to log during a run.
 
-Pure functions of features, cheap enough to log during a run. Shapes: N samples, D features, H units.
+Shapes: N samples, D features.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 @torch.no_grad()
@@ -27,7 +24,7 @@ def singular_values(features: Tensor, centred: bool = False) -> Tensor:
     """
     if features.ndim != 2 or features.numel() == 0:
         raise ValueError(f"features must be [samples, dimensions], not empty; got {list(features.shape)}")
-    matrix = _double(features)
+    matrix = in_double(features)
     if not bool(matrix.isfinite().all()):
         return torch.full((min(matrix.shape),), torch.nan, dtype=torch.float64, device=matrix.device)
     if centred:
@@ -111,50 +108,7 @@ def _stable_rank(sigma: Tensor, delta: float) -> Tensor:
     return ((share < 1.0 - delta).sum() + 1).clamp_max(len(sigma)).float() * sigma.any()
 
 
-def unit_scores(mean_activity: Tensor) -> Tensor:
-    """Activity of each unit of a layer relative to the layer's average (Sokar et al. 2023, eq. 1), [H] to [H].
-
-    s_i = E|h_i| / (mean over the layer of E|h_k| + 1e-9). ``mean_activity`` is E|h_i|, over samples and, in a
-    convolution, over places.
-    """
-    return mean_activity / (mean_activity.mean() + 1e-9)
-
-
-def dormant_fraction(scores: Tensor, threshold: float = 0.0) -> Tensor:
-    """Share of units whose score is at most ``threshold`` (Sokar et al. 2023), [H] to a 0-d tensor."""
-    return (scores <= threshold).double().mean()
-
-
-def alignment(features: Tensor, others: Tensor, alpha: float = 2.0) -> Tensor:
-    """E‖z - z⁺‖^α of L2-normalised positive pairs (Wang and Isola 2020, eq. 1), two [N, D] to a 0-d tensor.
-
-    0 where both views give the same direction; 2 on average (α = 2) for unrelated directions.
-    """
-    difference = _on_sphere(features) - _on_sphere(others)
-    return torch.linalg.vector_norm(difference, dim=1).pow(alpha).mean()
-
-
-def uniformity(features: Tensor, t: float = 2.0) -> Tensor:
-    """ln E exp(-t ‖z_i - z_j‖²) over distinct pairs of L2-normalised features (Wang and Isola 2020, eq. 2).
-
-    [N, D] to a 0-d tensor: 0 where all directions are equal, towards -2t for points spread over a large sphere.
-    """
-    count = features.shape[0]
-    if count < 2:
-        raise ValueError(f"uniformity needs at least two samples, got {count}")
-    points = _on_sphere(features)
-    similarity = points @ points.T  # [N, N]
-    length = similarity.diagonal()
-    squared = (length[:, None] + length - 2.0 * similarity).clamp_min(0.0)
-    one, two = torch.triu_indices(count, count, offset=1, device=points.device)
-    pairs = -t * squared[one, two]
-    return torch.logsumexp(pairs, dim=0) - math.log(len(pairs))
-
-
-def _double(features: Tensor) -> Tensor:
+def in_double(features: Tensor) -> Tensor:
+    """Detached, in float64, which an MPS device lacks."""
     matrix = features.detach()
-    return (matrix.cpu() if matrix.device.type == "mps" else matrix).double()  # MPS has no float64
-
-
-def _on_sphere(features: Tensor) -> Tensor:
-    return F.normalize(_double(features), dim=1)
+    return (matrix.cpu() if matrix.device.type == "mps" else matrix).double()
