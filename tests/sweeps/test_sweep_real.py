@@ -127,7 +127,7 @@ def test_a_real_run_that_is_refused_is_reported_with_its_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "axes: {seed: [1]}\nretries: 0\nstages:\n  - name: train\n    command: train\n    set: "
-    text += "{preset: toy_maze+tiny, seed: '${seed}', env: toy/no_such_arena}\n"
+    text += "{preset: toy_maze+tiny, seed: '${seed}', env: 'json:no_such_arena'}\n"
     assert main(["sweep", f"file={sweep_file(tmp_path, text)}"]) == 1
     said = capsys.readouterr().out
     assert "train/seed=1: it ended with status 1" in said and "no_such_arena" in said and "Traceback" not in said

@@ -134,15 +134,27 @@ def make_script(name: str, action_repeat: int) -> Script:
     return script
 
 
+def check_env(name: str) -> None:
+    """Raise UserError where ``make_env`` would for the name alone; your own factories are not looked at."""
+    if ":" not in name:
+        _find(name)
+
+
 def _of_suite(name: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
+    module, task = _find(name)
+    env: gym.Env[Any, Any] = module.make(task, **options)
+    return env
+
+
+def _find(name: str) -> tuple[ModuleType, str]:
+    """Module of the suite, and the task."""
     key, _, task = full_name(name).partition("/")
     if key not in ENV_SUITES:
         raise UserError(f"unknown environment suite {key!r} in env={name}; known: {', '.join(ENV_SUITES)}{_near(name)}")
     module = _import_suite(key, name)
     if task not in module.list_tasks():
         raise UserError(f"unknown environment env={name}{_near(name)}. `visrep.envs.make.list_envs()` lists all names")
-    env: gym.Env[Any, Any] = module.make(task, **options)
-    return env
+    return module, task
 
 
 def _import_suite(key: str, name: str) -> ModuleType:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from visrep.command_keys import OWN_KEYS
 from visrep.config import Command, parse
+from visrep.envs.make import check_env
 from visrep.errors import UserError
 from visrep.runs.pretrained import NOT_INHERITED, dataset_settings, inherited_settings
 from visrep.sweeps.jobs import Job, settings_of
@@ -205,7 +206,10 @@ class _Plan:
         """UserError now for what the command would refuse later, as far as its words tell."""
         for known in get_args(Command):
             if command == known:
-                self.configs[name] = parse(words, known, self._base(known, words, origins)).to_dict()
+                config = parse(words, known, self._base(known, words, origins))
+                if config.run.data is None:
+                    check_env(config.run.env)
+                self.configs[name] = config.to_dict()
         if command in OWN_KEYS:
             check_values(command, (*words, *where_to), [origin.run_dir for origin in origins.values()])
 

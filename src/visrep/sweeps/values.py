@@ -8,6 +8,7 @@ from typing import Any
 
 from visrep.collecting.request import Request
 from visrep.command_keys import read_keys
+from visrep.envs.make import check_env
 from visrep.probes import run as probe
 from visrep.runs import replay_policy
 
@@ -33,6 +34,8 @@ def check_values(command: str, words: Sequence[str], later: Collection[Path]) ->
 
 
 def _check_collect(request: Request, later: Collection[Path]) -> None:
+    if request.env is not None:
+        check_env(request.env)
     _: Any = request.quota  # it refuses wrong amounts
     if not any(Path(request.policy).expanduser().is_relative_to(folder) for folder in later):
         request.env_spec(request.trained())
