@@ -22,6 +22,7 @@ usage: visrep <command> [key=value ...]
   finetune   the task phase alone, on encoder=<run directory or encoder.safetensors>
   evaluate   play episodes with a finished run's policy: run=<run directory> [episodes=10]
   report     one self-contained HTML page: run=<run directory>
+  compare    one page for many runs, seeds as groups with intervals: runs=<folders or patterns> [by=method,...]
   collect    record episodes into a dataset: env=<env> out=<folder> episodes=<n> [policy=random|<run>] [num_envs=4]
   sweep      many runs from one file, side by side, and their table: file=<sweep.yaml> [status=true]
   probe      what an encoder knows, before any RL: encoder=<run or file>[,...] data=<dataset> [samples=10000]
@@ -86,6 +87,7 @@ def _commands() -> dict[str, Command]:
         "finetune": lambda words: _run_command("finetune", words),
         "evaluate": _evaluate,
         "report": _report,
+        "compare": _compare,
         "collect": _collect,
         "sweep": _sweep,
         "probe": _probe,
@@ -126,6 +128,17 @@ def _report(words: list[str]) -> int:
     from visrep.results.report import report_run
 
     print(report_run(Path(read_keys("report", words)["run"])))
+    return 0
+
+
+def _compare(words: list[str]) -> int:
+    from visrep.results.comparison import report_runs
+    from visrep.results.grouping import find_runs, group_labels
+
+    keys = read_keys("compare", words)
+    runs = find_runs(keys["runs"])
+    by = [key.strip() for key in keys.get("by", "").split(",") if key.strip()]
+    print(report_runs(runs, group_labels(runs, by), Path(keys.get("out", "comparison.html")).expanduser()))
     return 0
 
 

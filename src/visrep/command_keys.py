@@ -32,6 +32,11 @@ OWN_KEYS: dict[str, dict[str, Key]] = {
         "video": Key(str, "an .mp4 file for the first episode; none by default"),
     },
     "report": {"run": Key(str, "run directory; report.html is written there", required=True)},
+    "compare": {
+        "runs": Key(str, "run directories, folders with runs or patterns, joined by commas", required=True),
+        "by": Key(str, "keys of the runs that make the groups, joined by commas (those that differ, the seed apart)"),
+        "out": Key(str, "the page (comparison.html)"),
+    },
     "collect": {
         "out": Key(str, "folder of the dataset; the same command continues what was interrupted", required=True),
         "env": Key(str, "environment, such as toy/maze_center or cartpole_swingup; the policy's own by default"),

@@ -11,6 +11,7 @@ import html
 import io
 import itertools
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ STYLE: Any = {
     "svg.hashsalt": "visrep", "figure.constrained_layout.use": True,
 }  # fmt: skip
 SIZE = (5.4, 3.3)  # inches: readable on a phone, two beside each other on a desk
+LEGEND_ENTRIES, LEGEND_LETTERS = 8, 40  # what still leaves room for the curves
+LEGEND_LINE = 0.16  # inches
+NAME_LETTERS = 36  # of a bar's name, in one line
 _counter = itertools.count()
 
 
@@ -72,7 +76,19 @@ def _finish(axes: Axes, legend: bool) -> None:
     if max(abs(low), abs(high)) >= 10_000:
         axes.yaxis.set_major_formatter(FuncFormatter(_short_number))
     if legend:
+        _add_legend(axes)
+
+
+def _add_legend(axes: Axes) -> None:
+    """Inside, or below where many or long names would hide the curves; the figure grows by what it takes."""
+    names = axes.get_legend_handles_labels()[1]
+    if len(names) <= LEGEND_ENTRIES and max(map(len, names), default=0) <= LEGEND_LETTERS:
         axes.legend()
+        return
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * len(names))
+    figure.legend(loc="outside lower left", fontsize=7)
 
 
 def aggregate_curves(
@@ -166,7 +182,8 @@ def bars(
                 values = list(scores[label])
                 axes.plot(values, [index] * len(values), "o", color=INK, alpha=0.45, markersize=3.5, mew=0)
         names = [f"{label} (n = {runs[label]})" if runs and label in runs else label for label in estimates]
-        axes.set_yticks(range(len(names)), names)
+        wrapped = ["\n".join(textwrap.wrap(name, NAME_LETTERS)) for name in names]
+        axes.set_yticks(range(len(names)), wrapped, fontsize=10 if wrapped == names else 7)
         axes.invert_yaxis()
         axes.grid(False, axis="y")
         axes.spines["left"].set_visible(False)
