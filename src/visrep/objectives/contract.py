@@ -5,7 +5,7 @@ Shapes: B batch, D features, A action, E whatever an objective compares novelty 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -160,6 +160,10 @@ class UsesProjection(Protocol):
 
     def share_projection(self, projection: nn.Module) -> None:
         """Use the critic's projection, [B, D] to [B, F], from now on; it is no longer owned (nor in its state)."""
+        ...
+
+    def lacks_projection(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether a state dict of such an objective was written while it used a critic's projection."""
         ...
 
 

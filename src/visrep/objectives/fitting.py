@@ -7,28 +7,33 @@ import torch
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import BatchSpec
 from visrep.encoders.contract import InputContract, build_encoder
-from visrep.objectives.contract import OBJECTIVES, ObjectiveConfig, build_objective
+from visrep.objectives.contract import OBJECTIVES, Objective, ObjectiveConfig, build_objective
 
 # What an objective needs depends on its settings only, so that the smallest encoder will do to ask it.
 _SMALL = InputContract(32, 32, channels=1, stack=1)
 
 
+def _small(name: str, config: ObjectiveConfig | None = None) -> Objective:
+    """The objective on the smallest encoder; draws nothing from torch's global generator."""
+    with torch.random.fork_rng(devices=[]):
+        encoder = build_encoder("proto", _SMALL, channels=1)
+        return build_objective(name, encoder, ActionSpec(1), config or OBJECTIVES[name].Config())
+
+
 def needs_of(name: str, config: ObjectiveConfig | None = None) -> BatchSpec:
-    """The batch that an objective needs, without its real encoder; draws nothing from torch's global generator.
+    """The batch that an objective needs, without its real encoder.
 
     Args:
         name: as registered.
         config: its settings; None for the defaults.
     """
-    with torch.random.fork_rng(devices=[]):
-        encoder = build_encoder("proto", _SMALL, channels=1)
-        objective = build_objective(name, encoder, ActionSpec(1), config or OBJECTIVES[name].Config())
-    return objective.needs()
+    return _small(name, config).needs()
 
 
 def fitting(provides: frozenset[str]) -> list[str]:
-    """Names of the objectives that need, at their default settings, no field beside ``provides``."""
-    return [name for name in sorted(OBJECTIVES) if needs_of(name).needed <= provides]
+    """Names of the objectives that train an encoder on ``provides``, at their default settings."""
+    objectives = {name: _small(name) for name in sorted(OBJECTIVES)}
+    return [name for name, one in objectives.items() if one.trains_encoder and one.needs().needed <= provides]
 
 
 def require_fields(name: str, config: ObjectiveConfig, provides: frozenset[str], source: str, key: str) -> None:

@@ -19,7 +19,7 @@ from visrep.data.store import FrameStore, StoreSpec
 from visrep.encoders import Encoder, InputContract, build_encoder, encoder_config
 from visrep.envs.vector import EnvSpec, VectorEnv
 from visrep.errors import UserError
-from visrep.objectives.contract import Objective, build_objective
+from visrep.objectives.contract import Objective, UsesProjection, build_objective
 from visrep.policies.contract import Policy, build_policy
 from visrep.runs.acting import Agent
 from visrep.runs.augmenting import policy_augmentation
@@ -105,12 +105,20 @@ def build_networks(config: Config, source: Source, device: torch.device) -> Netw
     return Networks(encoder.to(device), objective, policy)
 
 
+def share_critics_projection(networks: Networks) -> None:
+    """Let an objective that works on a critic's projection have it; nothing where there is no policy."""
+    if isinstance(networks.objective, UsesProjection) and networks.policy is not None:
+        networks.objective.share_projection(networks.policy.get_submodule("critic.trunk"))
+
+
 def begin_objective_anew(config: Config, networks: Networks) -> None:
     """Fresh heads, and target copies of the encoder as it is now; nothing where the run has no objective."""
     objective = networks.objective
     if objective is not None:
         assert config.objective is not None
         anew = build_objective(objective.name, networks.encoder, objective.actions, config.objective)
+        if isinstance(objective, UsesProjection) and objective.lacks_projection(objective.state_dict()):
+            share_critics_projection(Networks(networks.encoder, anew, networks.policy))
         objective.load_state_dict(anew.state_dict())
 
 

@@ -9,12 +9,12 @@ import torch
 from visrep.config import Config
 from visrep.data.batch import BatchSpec
 from visrep.errors import UserError
-from visrep.objectives.contract import Novelty, UsesProjection
+from visrep.objectives.contract import Novelty
 from visrep.objectives.parts.ema import frozen_copy
 from visrep.pace import LearningRate, Pace
 from visrep.policies.nets import adam
 from visrep.runs.augmenting import objective_augmentation, policy_augmentation
-from visrep.runs.compose import Networks
+from visrep.runs.compose import Networks, share_critics_projection
 from visrep.runs.representation import Representation, make_representation
 from visrep.runs.update import Augment, EncoderGradient, Intrinsic, Learner, RunningMean
 
@@ -94,8 +94,8 @@ def _representation(
     follows = encoder_gradient == "critic" and intrinsic != "none"
     if objective is None or not (trains or follows):
         return None
-    if trains and isinstance(objective, UsesProjection) and networks.policy is not None:
-        objective.share_projection(networks.policy.get_submodule("critic.trunk"))
+    if trains:
+        share_critics_projection(networks)
     return make_representation(
         objective,
         learning_rate(config, planned_updates),

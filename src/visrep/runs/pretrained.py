@@ -23,8 +23,8 @@ from visrep.network_files import (
     save_encoder,
     save_module_states,
 )
-from visrep.objectives.contract import Novelty
-from visrep.runs.compose import Networks, begin_objective_anew
+from visrep.objectives.contract import Novelty, UsesProjection
+from visrep.runs.compose import Networks, begin_objective_anew, share_critics_projection
 
 ENCODER_FILE = "encoder.safetensors"
 REPRESENTATION = "representation"  # a file of what was pre-trained on recorded experience, without a policy
@@ -108,6 +108,12 @@ def load_agent(networks: Networks, source: str, leave: Collection[str] = ()) -> 
     if "encoder" not in states:
         raise UserError(f"{path} holds no encoder: it has {', '.join(states)}")
     _check_encoder(path, described, networks.encoder)
+    objective, state = networks.objective, states.get("objective")
+    if isinstance(objective, UsesProjection) and state is not None and objective.lacks_projection(state):
+        if networks.policy is None:  # and so no critic whose projection it could go on with
+            leave = {*leave, "objective"}
+        elif "objective" not in leave:
+            share_critics_projection(networks)
     wanted = {key: module for key, module in networks.modules().items() if key in states and key not in leave}
     for key, module in wanted.items():
         _load(module, states[key], path, key)

@@ -48,7 +48,7 @@ def evaluate_run(
     lanes = evaluation_lanes(config.run.num_envs, episodes)
     with VectorEnv(env_spec(config), lanes, seed) as envs:
         networks = build_networks(config, Source.of(envs), device)
-        path = load_agent(networks, str(newest_agent(folder))).path
+        path = load_agent(networks, str(newest_agent(folder)), leave=("objective",)).path
         result = evaluate(
             envs,
             build_agent(config, networks, device),

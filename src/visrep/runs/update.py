@@ -148,8 +148,7 @@ def update(
     raw, views = batch, learner.policy.views
     if due is not None and learner.shares_images:
         views = max(views, due.objective.needs().views)
-    if learner.augment is not None:
-        batch = augmented(raw, learner.augment, learner.generator, views)
+    batch = augmented(raw, learner.augment, learner.generator, views)
     metrics: dict[str, Tensor] = {}
     if due is not None and due.objective.turn == "before policy":
         metrics |= due.step(batch if learner.shares_images else _of_objective(learner, raw))

@@ -5,8 +5,10 @@ Shapes: B batch, D features, F projection.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visrep.data.actions import ActionSpec
 from visrep.encoders.contract import Encoder
@@ -46,6 +48,10 @@ class ProjectedObjective(Objective):
         A critic's projection lies, like the encoder, below the critic's own heads.
         """
         return list(self.projection.parameters()) if train_encoder or not self._given else []
+
+    def lacks_projection(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether a state dict of such an objective was written while it used a critic's projection."""
+        return not any(name.startswith("own_projection.") for name in state)
 
     def share_projection(self, projection: nn.Module) -> None:
         """Use the critic's projection from now on; a Tanh is put behind it where this objective has one and it not.
