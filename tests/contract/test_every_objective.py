@@ -157,6 +157,12 @@ def test_class_attributes(name: str) -> None:
     assert isinstance(cls.augmented, bool) and isinstance(cls.trains_encoder, bool)
 
 
+def test_whose_step_follows_the_policys() -> None:
+    """As in the released codes."""
+    assert OBJECTIVES["proto"].turn == "before policy"
+    assert {OBJECTIVES[name].turn for name in ("ac", "atc", "ats", "curl", "sac_ae")} == {"after policy"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_described_and_frozen(name: str) -> None:
     config = OBJECTIVES[name].Config

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from load import Case
 from torch import Tensor, nn
 
 FLOAT64_TOLERANCE = 1e-7
@@ -65,6 +66,12 @@ def digest(weights: Tensor) -> Tensor:
     """How large arrays are stored: [sum, L2 norm, max |w|, every 97th element]."""
     flat = weights.detach().flatten()
     return torch.cat([torch.stack([flat.sum(), flat.norm(), flat.abs().max()]), flat[::97]])
+
+
+def references(case: Case, run: str) -> list[tuple[Arrays, Arrays]]:
+    """Results and gradients that a run agrees with: the float64 arrays, and in float32 the public code's own too."""
+    suffixes = ("64",) if run == "float64" else ("64", "")
+    return [(case[f"out{suffix}"], case[f"grad{suffix}"]) for suffix in suffixes]
 
 
 def precision_of(run: str, float32_tolerance: float) -> tuple[torch.dtype, float]:

@@ -1,33 +1,26 @@
-"""Two convolutions, as the golden cases with a small pixel encoder have them, and the case's weights in modules."""
+"""Golden cases with a small pixel encoder: the widths of their layers, and their weights in modules."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import torch
 from compare import Arrays, assert_scaled, below, tensor
-from torch import Tensor, nn
+from contrast_case import TwoConvs
+from torch import nn
 
-from visrep.encoders.contract import Encoder, InputContract
+from visrep.objectives.parts.decoder import ConvShape
 
 
-class SmallConv(Encoder):
-    """Conv 3x3 stride 2, ReLU, Conv 3x3, ReLU on images / 255."""
+def small_conv(shape: tuple[int, int, int], param: Arrays, names: tuple[str, str]) -> TwoConvs:
+    """The encoder of a case, on images in 0..255, as wide as the convolutions of these names."""
+    first, second = (len(param[f"{name}.weight"]) for name in names)
+    return TwoConvs(shape, (first, second), divide=True)
 
-    def __init__(self, frame_shape: tuple[int, ...], filters: int) -> None:
-        super().__init__()
-        channels, height, width = frame_shape
-        self.contract = InputContract(height, width, channels=channels, stack=1)
-        self.convs = nn.Sequential(
-            nn.Conv2d(channels, filters, 3, stride=2), nn.ReLU(), nn.Conv2d(filters, filters, 3), nn.ReLU()
-        )
-        with torch.no_grad():
-            self.latent_shape = tuple(self.convs(torch.zeros(1, *frame_shape)).shape[1:])
-        self.feature_dim = torch.Size(self.latent_shape).numel()
 
-    def latents(self, images: Tensor) -> Tensor:
-        latents: Tensor = self.convs(images / 255.0)
-        return latents
+def mirrored(param: Arrays, names: Sequence[str], strides: Sequence[int]) -> list[ConvShape]:
+    """What the case's transposed convolutions, named from the code on, undo; from the image on."""
+    filters = [len(param[f"{name}.weight"]) for name in reversed(names)]
+    return [ConvShape(width, 3, stride) for width, stride in zip(filters, strides, strict=True)]
 
 
 Places = Mapping[str, nn.Module]  # golden name of a layer -> ours

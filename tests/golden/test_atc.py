@@ -17,6 +17,8 @@ from visrep.data.actions import ActionSpec
 from visrep.objectives import OBJECTIVES, build_objective
 from visrep.objectives.parts.ema import ema_
 from visrep.objectives.parts.infonce import BilinearHead, info_nce
+from visrep.pace import LearningRate
+from visrep.runs.representation import make_representation
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -112,21 +114,19 @@ def test_training_steps(case: str, run: str) -> None:
     c = load_case("atc_update", case)
     want = Expected(c, run, 1e-5)
     sequences = tensor(c["in"]["observation"], want.dtype)
-    objective = atc_of(c, want.dtype, segment=1, shift=sequences.shape[1] - 1, tau=float(c["meta"]["tau"]))
-    (group,) = objective.parameter_groups(train_encoder=True)
-    optimizer = torch.optim.Adam(group.parameters)
+    meta = c["meta"]
+    objective = atc_of(c, want.dtype, segment=1, shift=sequences.shape[1] - 1, tau=float(meta["tau"]))
+    rate = LearningRate(float(meta["learning_rate"]), int(meta["warmup"]), "cosine", lambda: int(meta["n_updates"]))
+    clip = float(meta["clip_grad_norm"])
+    representation = make_representation(objective, rate, True, first_index=0, clip_norm=clip, precision="fp32")
+    assert representation is not None
     for n, images in enumerate(sequences):
-        optimizer.param_groups[0]["lr"] = float(c["out64"]["learning_rate"][n])
         batch = window_batch(objective.needs(), [images], valid_from_done(c["in"]["done"][n]))
-        loss = objective(batch)
-        optimizer.zero_grad()
-        loss.total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(group.parameters, float(c["meta"]["clip_grad_norm"]))
-        optimizer.step()
-        objective.after_update()
-        want.check(loss.total, "loss", n)
-        want.check(loss.parts["accuracy"], "accuracy", n)
-        want.check(norm, "grad_norm", n)
+        metrics = representation.step(batch)
+        for name in ("loss", "accuracy", "grad_norm"):
+            want.check(metrics[f"repr_{name}"], name, n)
+        (group,) = representation.optimizers["objective"].param_groups
+        want.check(group["lr"], "learning_rate", n)
     for module, prefix in (
         (objective.encoder.convs, "encoder.conv"),
         (objective.compressor, "encoder.head.0"),

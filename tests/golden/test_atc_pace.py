@@ -14,12 +14,12 @@ def test_update_counts(case: str) -> None:
     c = load_case("atc_schedules", case)
     meta = {name: int(value) for name, value in c["meta"].items()}
     first, last = meta["min_itr"], meta["max_itr"]
-    for row, schedule in enumerate(c["in"]["schedule"]):
+    for row, (schedule, algorithm) in enumerate(zip(c["in"]["schedule"], c["in"]["algorithm"], strict=True)):
         counts = parse_update_counts(str(schedule), meta["steps_per_itr"])
         got = [counts.at(int(iteration), first, last) for iteration in c["in"]["iteration"]]
-        np.testing.assert_array_equal(got, c["out"]["updates"][row], err_msg=str(schedule))
+        np.testing.assert_array_equal(got, c["out"]["updates"][row], err_msg=f"{schedule} of {algorithm}")
         whole = sum(counts.at(iteration, first, last) for iteration in range(meta["n_itr"]))
-        assert whole == c["out"]["total"][row], schedule
+        assert whole == c["out"]["total"][row], f"{schedule} of {algorithm}"
 
 
 @pytest.mark.parametrize("case", cases("atc_learning_rate"))

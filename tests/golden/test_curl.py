@@ -15,6 +15,8 @@ from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.objectives import build_objective
 from visrep.objectives.curl import CURLConfig
+from visrep.pace import LearningRate
+from visrep.runs.representation import make_representation
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -206,3 +208,13 @@ def test_two_adams_hold_the_encoder_as_released() -> None:
     assert first == encoder and second == encoder | {objective.W}
     (only,) = small(curl_compat="fixed").parameter_groups(train_encoder=True)
     assert len(only.parameters) == len(encoder) + 1
+
+
+def test_the_gradient_is_bounded_over_all_that_moves_each_counted_once() -> None:
+    objective = small()
+    representation = make_representation(objective, LearningRate(1e-3), True, clip_norm=1e-3)
+    assert representation is not None and len(representation.optimizers) == 2
+    metrics = representation.step(Batch(list(views()), (0,), torch.ones(6, 1, dtype=torch.bool)))
+    trained = [*objective.encoder.parameters(), *objective.projection.parameters(), objective.W]
+    assert metrics["repr_grad_norm"] > 1e-3
+    assert float(torch.cat([p.grad.flatten() for p in trained]).norm()) == pytest.approx(1e-3, rel=1e-2)

@@ -14,10 +14,12 @@ def test_against_public_code(case: str) -> None:
     images, crop = torch.from_numpy(c["in"]["image"]), Crop(int(c["meta"]["output_size"]))
     top, left = (torch.from_numpy(np.asarray(c["rand"][name])) for name in ("first", "second"))
     assert torch.equal(crop.apply(images, {"top": top, "left": left}), torch.from_numpy(c["out"]["cropped"]))
+    drawn = crop.draw(1000, images.shape[-2:], torch.Generator().manual_seed(0), torch.device("cpu"))
+    for theirs, ours in ((top, drawn["top"]), (left, drawn["left"])):
+        assert theirs.max() < int(c["meta"]["high"]) == ours.max(), "ours draws the place that CURL's code leaves out"
 
 
-def test_the_last_place_is_drawn_too() -> None:
-    """CURL's code leaves out place H-out; ours draws it as often as the others."""
+def test_the_last_place_is_drawn_as_often_as_the_others() -> None:
     draws = Crop(12).draw(5000, (16, 14), torch.Generator().manual_seed(0), torch.device("cpu"))
     for name, places in (("top", 5), ("left", 3)):
         counts = torch.bincount(draws[name], minlength=places)

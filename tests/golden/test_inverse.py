@@ -7,7 +7,7 @@ import pytest
 import torch
 from load import Case, cases, load_case
 from objective_case import RUNS, Expected
-from small_conv import Places, SmallConv, check_places, fill_places
+from small_conv import Places, check_places, fill_places, small_conv
 from test_vae import batch_of
 
 from visrep.data.actions import ActionSpec
@@ -19,7 +19,7 @@ from visrep.objectives.inverse import InverseConfig, InverseObjective
 
 def build(c: Case, dtype: torch.dtype) -> tuple[InverseObjective, Places]:
     meta, param = {name: array.item() for name, array in c["meta"].items()}, c["param"]
-    encoder = SmallConv(c["in"]["observation"].shape[2:], len(param["encoder.conv.0.weight"]))
+    encoder = small_conv(c["in"]["observation"].shape[2:], param, ("encoder.conv.0", "encoder.conv.2"))
     config = InverseConfig(
         inverse_k=meta["delta_t"],
         inverse_hidden_dim=len(param["inverse.mlp.0.weight"]),

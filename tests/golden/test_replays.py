@@ -29,7 +29,9 @@ def test_uniform_windows(case: str) -> None:
     sampler = Sampler(store, BatchSpec(tuple(range(window)), frozenset({"value"})), size, 1)
     lanes, rows = store.rings.locate(sampler.anchors.all())
     newest = (cursor - window) % size
-    assert sorted(rows % size) == sorted({*c["out"]["start"].tolist(), newest})
+    assert len(rows) == int(c["meta"]["high"]) + 1 and newest in rows % size
+    starts = np.array(sorted({*(rows % size).tolist()} - {newest}))
+    np.testing.assert_array_equal(starts[c["rand"]["raw"]], c["out"]["start"])
     straddles = {(cursor - i) % size for i in range(1, window)}
     assert not straddles & set((rows % size).tolist())
 
@@ -68,6 +70,7 @@ def public_priorities(case: dict, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     stored = np.ones((chunks, size, columns))
     for chunk in range(chunks):
         written = (chunk + 1) * per_chunk
+        assert written % size == case["out"]["cursor"][chunk]
         for b in range(columns):
             for t in range(max(0, written - size), written - n + 1):
                 ends = np.concatenate([[False], done[t : t + n - 1, b]])
@@ -125,7 +128,7 @@ def test_a_store_gives_the_same_priorities(case: str) -> None:
         sampler.anchors.catch_up()
         for t, b in np.argwhere(c["out"]["leaf_priority"][chunk]):
             newest = (chunk + 1) * per_chunk - 1
-            step = newest - (newest - t) % int(meta["size_t"])
+            step = newest - (c["out"]["cursor"][chunk] - 1 - t) % int(meta["size_t"])
             ours = sampler.anchors.tree.weights[store.rings.positions(b, row_of[step, b])]
             assert abs(ours - c["out"]["leaf_priority"][chunk, t, b]) <= FLOAT64 * ours
 

@@ -5,25 +5,27 @@ import math
 import pytest
 import torch
 from compare import tensor
+from contrast_case import TwoConvs
 from load import Case, cases, load_case
 from objective_case import RUNS, Expected
-from small_conv import Places, SmallConv, check_places, fill_places
+from small_conv import Places, check_places, fill_places, mirrored, small_conv
 
 from visrep.data.actions import ActionSpec
-from visrep.objectives.parts.decoder import Decoder, strided
+from visrep.objectives.parts.decoder import Decoder
 from visrep.objectives.sac_ae import SACAEConfig, SACAEObjective, quantised
 
 
 def build(c: Case, dtype: torch.dtype) -> tuple[SACAEObjective, Places]:
     meta, param = {name: array.item() for name, array in c["meta"].items()}, c["param"]
     shape = c["in"]["obs"].shape[1:]
-    filters, width = len(param["encoder.conv1.weight"]), len(param["encoder.fc.weight"])
+    width = len(param["encoder.fc.weight"])
     config = SACAEConfig(
         sac_ae_dim=width, latent_penalty=meta["latent_lambda"], decoder_weight_decay=meta["weight_lambda"]
     )
-    encoder = SmallConv(shape, filters)
+    encoder = small_conv(shape, param, ("encoder.conv1", "encoder.conv2"))
     objective = SACAEObjective(encoder, ActionSpec(2), config)
-    objective.decoder = Decoder(width, shape, strided(filters, (2, 1)), relu_first=True)
+    layers = mirrored(param, ("decoder.deconv1", "decoder.deconv2"), (2, 1))
+    objective.decoder = Decoder(width, shape, layers, relu_first=True)
     objective.to(dtype), encoder.to(dtype)
     places: Places = {
         "encoder.conv1": encoder.convs[0],
@@ -73,7 +75,8 @@ def test_target_against_loops() -> None:
 
 def small() -> SACAEObjective:
     torch.manual_seed(0)
-    return SACAEObjective(SmallConv((3, 16, 16), 4), ActionSpec(2), SACAEConfig(sac_ae_dim=5, decoder_channels=4))
+    encoder = TwoConvs((3, 16, 16), (4, 4), divide=True)
+    return SACAEObjective(encoder, ActionSpec(2), SACAEConfig(sac_ae_dim=5, decoder_channels=4))
 
 
 def test_loss_against_loops() -> None:

@@ -14,12 +14,17 @@ from visrep.augment.subpixel import SubpixelShift, subpixel_shift
 
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("case", cases("atc_subpixel_shift"))
-def test_against_public_code(case: str, run: str) -> None:
+def test_against_public_code(case: str, run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets from the same uniforms, x before y, then the resampling."""
     c = load_case("atc_subpixel_shift", case)
     want = Expected(c, run, 5e-6)
-    operator = SubpixelShift(float(c["meta"]["max_shift"]))
-    draws = {axis: torch.from_numpy(c["rand"][axis]) for axis in ("x", "y")}
-    want.check(operator.apply(want.inputs["latent"], draws), "shifted")
+    operator, latents = SubpixelShift(float(c["meta"]["max_shift"])), want.inputs["latent"]
+    uniforms = [torch.from_numpy(c["rand"][f"uniform_{axis}"]) for axis in ("y", "x")]
+    monkeypatch.setattr(torch, "rand", lambda *shape, **settings: uniforms.pop())
+    draws = operator.draw(len(latents), latents.shape[-2:], None, torch.device("cpu"))
+    for axis, drawn in draws.items():
+        assert_scaled(drawn, c["rand"][axis], 1e-12, axis)
+    want.check(operator.apply(latents, draws), "shifted")
 
 
 def bilinear_loops(latents: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -9,14 +9,14 @@ import torch
 from compare import tensor
 from load import Case, cases, load_case
 from objective_case import RUNS, Expected
-from small_conv import Places, SmallConv, check_places, fill_places
+from small_conv import Places, check_places, fill_places, mirrored, small_conv
 from torch import Tensor
 
 from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders import InputContract, build_encoder
 from visrep.objectives import OBJECTIVES, build_objective
-from visrep.objectives.parts.decoder import Decoder, strided
+from visrep.objectives.parts.decoder import Decoder
 from visrep.objectives.vae import VAEObjective, active_dims, kl_to_standard_normal, reconstruction_nll
 
 CONTINUOUS = ActionSpec(2)
@@ -26,7 +26,7 @@ def build(c: Case, dtype: torch.dtype) -> tuple[VAEObjective, Places]:
     """The objective of a case with its weights, and the place of each of the case's layers."""
     meta, param = {name: array.item() for name, array in c["meta"].items()}, c["param"]
     shape = c["in"]["observation"].shape[2:]
-    filters, width = len(param["encoder.conv.0.weight"]), len(param["encoder.head.0.weight"])
+    width = len(param["encoder.head.0.weight"])
     hidden = "vae_head.head.2.weight" in param
     k, classes = meta["delta_t"], meta["num_actions"]
     method = "vae_t" if k else "vae"
@@ -37,8 +37,10 @@ def build(c: Case, dtype: torch.dtype) -> tuple[VAEObjective, Places]:
     } | ({"vae_k": k} if k else {})
     spec = ActionSpec(1, classes) if classes else ActionSpec(c["in"]["action"].shape[-1])
     cls = OBJECTIVES[method]
-    objective = build_objective(method, SmallConv(shape, filters), spec, cls.Config(**config))
-    objective.decoder = Decoder(width, shape, strided(filters, (1, 2)), relu_first=False)
+    encoder = small_conv(shape, param, ("encoder.conv.0", "encoder.conv.2"))
+    objective = build_objective(method, encoder, spec, cls.Config(**config))
+    layers = mirrored(param, ("decoder.convt.convt.0", "decoder.convt.convt.2"), (1, 2))
+    objective.decoder = Decoder(width, shape, layers, relu_first=False)
     objective.to(dtype), objective.encoder.to(dtype)
     places = {
         "encoder.conv.0": objective.encoder.convs[0],

@@ -13,15 +13,16 @@ from visrep.data.actions import ActionSpec
 from visrep.data.batch import Batch
 from visrep.encoders.contract import InputContract
 from visrep.encoders.conv import ConvEncoder
+from visrep.objectives.parts.ema import frozen_copy
 from visrep.objectives.proto import ProtoConfig, ProtoObjective
 from visrep.pace import LearningRate
-from visrep.policies.contract import PolicyNoise
+from visrep.policies.contract import PolicyBatch, PolicyNoise
 from visrep.policies.drqv2 import DrQv2, DrQv2Config
 from visrep.policies.nets import adam
 from visrep.policies.sac import SAC, SACConfig
 from visrep.runs.finite import first_nonfinite
 from visrep.runs.representation import make_representation
-from visrep.runs.update import Learner, RunningMean, augmented, update
+from visrep.runs.update import Learner, RunningMean, augmented, representation_update, update
 
 BATCH, ACTIONS, SIZE = 8, 2, 20
 
@@ -39,7 +40,9 @@ def batch(offsets: tuple[int, ...] = (0, 1), reward: float = 2.0) -> Batch:
     )
 
 
-def learner(encoder_gradient: str = "objective", policy: str = "sac", **settings: Any) -> Learner:
+def learner(
+    encoder_gradient: str = "objective", policy: str = "sac", conv_target_tau: float | None = None, **settings: Any
+) -> Learner:
     torch.manual_seed(0)
     encoder = ConvEncoder(InputContract(SIZE, SIZE, stack=1), channels=4)
     objective = ProtoObjective(
@@ -47,7 +50,8 @@ def learner(encoder_gradient: str = "objective", policy: str = "sac", **settings
     )
     small = {"feature_dim": 6, "hidden_dim": 16}
     if policy == "sac":
-        actor_critic: Any = SAC(encoder.feature_dim, ACTIONS, SACConfig(**small), 1e-2)
+        config = SACConfig(**small, conv_target_tau=conv_target_tau)
+        actor_critic: Any = SAC(encoder.feature_dim, ACTIONS, config, 1e-2)
     else:
         actor_critic = DrQv2(encoder.feature_dim, ACTIONS, DrQv2Config(**small), 1e-2)
     trains = encoder_gradient in ("objective", "both")
@@ -63,6 +67,20 @@ def learner(encoder_gradient: str = "objective", policy: str = "sac", **settings
         encoder_gradient=encoder_gradient,  # type: ignore[arg-type]
         **settings,
     )
+
+
+@pytest.fixture
+def policy_batches(monkeypatch: pytest.MonkeyPatch) -> list[PolicyBatch]:
+    """What the policy is given, update by update."""
+    seen: list[PolicyBatch] = []
+    step = SAC.update
+
+    def recording(self: SAC, policy_batch: PolicyBatch, *args: Any, **kwargs: Any) -> Any:
+        seen.append(policy_batch)
+        return step(self, policy_batch, *args, **kwargs)
+
+    monkeypatch.setattr(SAC, "update", recording)
+    return seen
 
 
 def snapshot(module: nn.Module) -> list[Tensor]:
@@ -96,23 +114,48 @@ def test_heads_follow_an_encoder_that_the_critic_trains() -> None:
     assert "repr_loss" in update(one, batch(), 0, 0) and moved(one.objective, before)
 
 
-def test_features_come_from_the_encoder_after_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_come_from_the_encoder_after_its_step(policy_batches: list[PolicyBatch]) -> None:
     one = learner(intrinsic="only")
-    seen = {}
-    original = SAC.update
-
-    def recording(self: SAC, policy_batch: Any, *args: Any, **kwargs: Any) -> Any:
-        seen["batch"] = policy_batch
-        return original(self, policy_batch, *args, **kwargs)
-
-    monkeypatch.setattr(SAC, "update", recording)
     given = batch()
     update(one, given, 0, 0)
+    (seen,) = policy_batches
     with torch.no_grad():
-        torch.testing.assert_close(seen["batch"].features, one.encoder(given.image(0)))
-        torch.testing.assert_close(seen["batch"].next_features, one.encoder(given.image(1)))
-    assert not seen["batch"].features.requires_grad
-    assert torch.equal(seen["batch"].action, given.at("action", 1))
+        torch.testing.assert_close(seen.features, one.encoder(given.image(0)))
+        torch.testing.assert_close(seen.next_features, one.encoder(given.image(1)))
+    assert not seen.features.requires_grad
+    assert torch.equal(seen.action, given.at("action", 1))
+
+
+def test_the_target_encoder_follows_with_the_target_critic(policy_batches: list[PolicyBatch]) -> None:
+    """It moves at every second update, from the encoder after its step, and its features are the target critic's."""
+    one, given = learner("critic", conv_target_tau=0.25), batch()
+    one.target_encoder = frozen_copy(one.encoder)
+    with torch.no_grad():
+        for parameter in one.target_encoder.parameters():
+            parameter.mul_(0.5)
+    for tick in range(4):
+        before = snapshot(one.target_encoder)
+        with torch.no_grad():
+            features, target_features = one.encoder(given.image(1)), one.target_encoder(given.image(1))
+        update(one, given, tick, tick)
+        torch.testing.assert_close(policy_batches[tick].next_features, features)
+        torch.testing.assert_close(policy_batches[tick].target_next_features, target_features)
+        tau = 0.25 if tick % 2 == 0 else 0.0
+        expected = [torch.lerp(old, new, tau) for old, new in zip(before, one.encoder.parameters(), strict=True)]
+        torch.testing.assert_close(snapshot(one.target_encoder), expected)
+
+
+def test_the_objective_may_see_images_of_its_own(policy_batches: list[PolicyBatch]) -> None:
+    one, given = learner(shares_images=False), batch()
+    one.augment, one.repr_augment = lambda images, _: images.clamp(max=9), lambda images, _: images.clamp(min=200)
+    seen: list[Batch] = []
+    assert one.objective is not None
+    one.objective.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    update(one, given, 0, 0)
+    with torch.no_grad():
+        torch.testing.assert_close(policy_batches[0].features, one.encoder(given.image(0).clamp(max=9)))
+    representation_update(one, given)
+    assert [int(images.images[0].min()) for images in seen] == [200, 200]
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -141,11 +184,16 @@ def test_n_step_bootstraps_from_row_n() -> None:
 
 
 @pytest.mark.parametrize(("intrinsic", "scale"), [("none", (1.0, 0.0)), ("only", (0.0, 1.0)), ("bonus", (1.0, 0.2))])
-def test_rewards(intrinsic: str, scale: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards(
+    intrinsic: str,
+    scale: tuple[float, float],
+    policy_batches: list[PolicyBatch],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     one = learner("none", intrinsic=intrinsic, intr_coef=0.2)
     calls: list[str] = []
     seen = {}
-    novelty, remember, step = ProtoObjective.novelty, ProtoObjective.remember, SAC.update
+    novelty, remember = ProtoObjective.novelty, ProtoObjective.remember
 
     def remembering(self: Any, embedding: Tensor, generator: Any = None) -> None:
         calls.append("remember")
@@ -156,13 +204,8 @@ def test_rewards(intrinsic: str, scale: tuple[float, float], monkeypatch: pytest
         seen["intrinsic"] = novelty(self, embedding)
         return seen["intrinsic"]
 
-    def stepping(self: Any, policy_batch: Any, *args: Any, **kwargs: Any) -> Any:
-        seen["reward"] = policy_batch.reward
-        return step(self, policy_batch, *args, **kwargs)
-
     monkeypatch.setattr(ProtoObjective, "remember", remembering)
     monkeypatch.setattr(ProtoObjective, "novelty", measuring)
-    monkeypatch.setattr(SAC, "update", stepping)
     metrics = update(one, batch(reward=2.0), 0, 0)
     assert calls == ([] if intrinsic == "none" else ["remember", "novelty"])
     expected = torch.full((BATCH, 1), 2.0 * scale[0])
@@ -170,7 +213,7 @@ def test_rewards(intrinsic: str, scale: tuple[float, float], monkeypatch: pytest
         expected = expected + scale[1] * seen["intrinsic"]
         assert metrics["intr_reward_mean"] == seen["intrinsic"].mean()
         assert metrics["intr_reward_zeros"] == (seen["intrinsic"] == 0).float().mean()
-    torch.testing.assert_close(seen["reward"], expected)
+    torch.testing.assert_close(policy_batches[0].reward, expected)
     assert metrics["batch_reward"] == 2.0
 
 

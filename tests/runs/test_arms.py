@@ -85,23 +85,26 @@ def test_the_cosine_is_planned_over_all_updates(steps: list[float], tmp_path: Pa
 
 
 def test_the_objective_shares_the_policys_batch_and_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Trap T1: the first objective update of an iteration sees what the policy saw; further ones draw afresh."""
+    """Trap T1: in an iteration the objective first takes what the policy saw, after it; then it draws anew."""
+    order: list[str] = []
     policys: list[torch.Tensor] = []
     objectives: list[torch.Tensor] = []
     policy_step, step = update_module._policy_step, Representation.step
 
     def seen_by_policy(learner: Any, batch: Any, *arguments: Any) -> Any:
+        order.append("policy")
         policys.append(batch.images[0])
         return policy_step(learner, batch, *arguments)
 
     def seen_by_objective(self: Representation, batch: Any) -> Any:
+        order.append("objective")
         objectives.append(batch.images[0])
         return step(self, batch)
 
     monkeypatch.setattr(update_module, "_policy_step", seen_by_policy)
     monkeypatch.setattr(Representation, "step", seen_by_objective)
     run(tmp_path / "run", "repr_updates=constant_2", "num_train_steps=30")
-    assert len(objectives) == 2 * len(policys)
+    assert order == ["policy", "objective", "objective"] * len(policys)
     for index, images in enumerate(policys):
         assert objectives[2 * index].data_ptr() == images.data_ptr()
         assert not torch.equal(objectives[2 * index + 1], images)

@@ -16,7 +16,8 @@ from run_tools import SERVER, add_suite, assert_same, events, records, tensors
 
 import visrep
 from visrep.cli import main
-from visrep.config import load_config
+from visrep.config import load_config, parse
+from visrep.console import Console
 from visrep.data.actions import ActionSpec
 from visrep.data.dataset import write_dataset
 from visrep.data.store import FrameStore, StoreSpec
@@ -24,6 +25,7 @@ from visrep.objectives.contract import OBJECTIVES, Paints
 from visrep.results.report import report_run
 from visrep.runs import offline
 from visrep.runs.checkpoints import CheckpointStore
+from visrep.runs.pretrained import dataset_settings
 from visrep.runs.representation import Representation
 
 SMALL = (
@@ -31,6 +33,7 @@ SMALL = (
     "log_save_tb=false", "checkpoint_frequency=4", "probe_frequency=5", "frame_stack=2",
 )  # fmt: skip
 TWO = ActionSpec(2)
+CPU = torch.device("cpu")
 TRAINED = sorted(name for name, cls in OBJECTIVES.items() if cls.trains_encoder)
 
 
@@ -124,6 +127,21 @@ def test_atc_is_what_recorded_data_are_for_by_default(tmp_path: Path) -> None:
     assert pretrain(tmp_path / "run", data, "data_weights=1") == 0
     run = load_config(tmp_path / "run" / "config.yaml").run
     assert (run.method, run.data_weights) == ("atc", (1.0,))
+
+
+def built(run_dir: Path, *words: str) -> offline.Offline:
+    """The parts of a pre-training that does not run."""
+    config = parse([*SMALL, *words], "pretrain", dataset_settings([*words]))
+    return offline._build(config, offline.open_datasets(config, CPU), CPU, run_dir, Console(quiet=True))
+
+
+def test_shares_augmentation_and_bound_are_as_the_keys_say(tmp_path: Path) -> None:
+    """By default every dataset has the same share, however many rows it has."""
+    both = f"data={dataset(tmp_path / 'short', length=6)},{dataset(tmp_path / 'long')}"
+    equal = built(tmp_path, both, "method=ac", "repr_augment=shift(2)", "repr_grad_clip=0.5")
+    assert len({one.store.rows for one in equal.datasets}) == 2 and equal.sampler.weights.tolist() == [0.5, 0.5]
+    assert (str(equal.augment), equal.representation.clip_norm) == ("shift(pad=2, p=1.0)", 0.5)
+    assert built(tmp_path, both, "data_weights=3,1").sampler.weights.tolist() == [0.75, 0.25]
 
 
 STILL = ("num_repr_updates=1", "repr_warmup=100")  # one update at a rate of nothing
