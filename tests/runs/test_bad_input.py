@@ -302,3 +302,20 @@ def _assert_good_at(run_dir: Path, agent_step: int) -> None:
     for part in ("encoder", "objective", "policy"):
         for name, value in state["parts"][part].items():
             assert torch.isfinite(value).all(), f"{part}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("atc_shift=400",), ["its offset 400 is longer than an episode of env=toy/maze_center", "200 agent steps"]),
+        (("observation=state", "augment=none"), ["encoder_gradient=objective: the 'vector' encoder", "no weights"]),
+        (("observation=state", "augment=none", "encoder_gradient=critic"), ["no weights to train", "preset=sac_state"]),
+    ],
+)
+def test_what_cannot_learn_is_refused_before_it_acts(
+    more: tuple[str, ...], says: list[str], tmp_path: Path, refused: Any
+) -> None:
+    words = ("preset=atc_dmc+atc_tiny", "env=toy/maze_center", "threads=1", f"run_dir={tmp_path / 'run'}")
+    said = refused("train", *words, *more)
+    assert all(part in said for part in says), said
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()

@@ -21,6 +21,7 @@ from visrep.objectives.fitting import require_fields
 from visrep.runs.augmenting import objective_augmentation, policy_augmentation
 from visrep.runs.compose import Networks, Source, build_networks, build_sampler, compile_networks
 from visrep.runs.finite import require_finite_weights
+from visrep.runs.fit import require_weights
 from visrep.runs.learning import learning_rate
 from visrep.runs.opening import Opened, opened, prepare_device
 from visrep.runs.pretrained import ENCODER_FILE, save_representation, take_over
@@ -145,6 +146,7 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
     networks = build_networks(config, source, device)
     objective = networks.objective
     assert objective is not None, "checked with the configuration"
+    require_weights(networks.encoder, f"method={run.method}")
     rate = learning_rate(config, lambda: run.num_repr_updates)
     representation = make_representation(
         objective, rate, True, first_index=0, clip_norm=run.repr_grad_clip, precision=run.precision

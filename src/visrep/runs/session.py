@@ -31,6 +31,7 @@ from visrep.runs.coverage import Coverage
 from visrep.runs.diagnostics import write_metrics
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.finite import require_finite_weights
+from visrep.runs.fit import check_fit
 from visrep.runs.interact import Rig, interact
 from visrep.runs.manifest import replay_manifest
 from visrep.runs.monitor import Monitor
@@ -106,6 +107,7 @@ def _build(begun: Opened, command: Command, envs: VectorEnv, console_episodes: b
     config, keys = begun.config, begun.config.run
     seed_globals(keys.seed)
     networks = build_networks(config, Source.of(envs), begun.device)
+    check_fit(config, networks, envs)
     _show_budget(begun, envs, networks)
     take_over(config, networks, envs.fingerprint, begun.console)
     compile_networks(networks, keys.compile)
