@@ -66,6 +66,7 @@ def test_one_field_switches_the_arm(arm: str, objective_steps: int, steps: list[
     measured = [row for row in records(tmp_path / arm) if row["kind"] == "metrics" and "critic_loss" in row]
     assert any("repr_loss" in row for row in measured) == (objective_steps > 0)
     assert any("probe_rankme" in row for row in measured) == (arm != "none")
+    assert any("repr_lr" in row for row in measured) == (objective_steps > 0)
 
 
 def test_who_moves_the_encoder(tmp_path: Path) -> None:

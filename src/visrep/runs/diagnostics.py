@@ -18,6 +18,8 @@ def write_metrics(rig: Rig) -> None:
     extra: dict[str, float] = _look(rig)
     if rig.counters.updates and rig.store.transitions >= 2 * RANK_IMAGES:  # n-step anchors are fewer than transitions
         extra |= _representation_metrics(rig)
+    if rig.counters.updates and rig.learner.representation is not None:
+        extra["repr_lr"] = rig.learner.representation.next_rate
     rig.monitor.write_metrics(extra)
 
 

@@ -241,7 +241,7 @@ def _update(offline: Offline) -> dict[str, torch.Tensor]:
 def _write_metrics(offline: Offline) -> None:
     values = offline.window.row(updates=offline.updates)
     values |= {name: float(value) for name, value in offline.representation.objective.diagnostics().items()}
-    values["repr_lr"] = offline.representation.rate.at(offline.updates)
+    values["repr_lr"] = offline.representation.next_rate
     offline.log.metrics(offline.updates, values)
 
 

@@ -47,9 +47,14 @@ class Representation:
         groups = [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
         self._moved = list(dict.fromkeys(parameter for group in groups for parameter in group["params"]))
 
+    @property
+    def next_rate(self) -> float:
+        """Learning rate of the next step."""
+        return self.rate.at(self.updates + self.first_index)
+
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Loss, clipped gradient, one step of every optimiser, then the objective's own moves; 0-d metrics."""
-        rate = self.rate.at(self.updates + self.first_index)
+        rate = self.next_rate
         with autocast(batch.images[0].device, self.precision):
             loss = self.objective(batch)
         for optimizer in self.optimizers.values():
