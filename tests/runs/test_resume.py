@@ -30,6 +30,7 @@ from run_tools import (
 
 from visrep.cli import main
 from visrep.runs.monitor import Monitor
+from visrep.runs.representation import Representation
 
 CASES: dict[str, tuple[str, ...]] = {
     "proto": ("save_video=true",),
@@ -176,6 +177,29 @@ def test_ctrl_c_saves_and_says_how_to_continue(
     assert main(command) == 0
     assert "resumed finetune at agent step 171" in capfd.readouterr().out
     assert_same_run(uninterrupted("proto")[0], tmp_path, saves_differ=True)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_burst_of_first_updates_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """encoder_gradient=init makes thousands of updates when learning begins: Ctrl-C need not wait for the last."""
+    burst = ("method=atc", "num_expl_steps=0", "encoder_gradient=init", "atc_code_dim=8", "atc_hidden_dim=8")
+    command, step, made = ["train", *words(None, *burst, "repr_init_updates=250")], Representation.step, 0
+
+    def counted(self: Representation, batch: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == 120:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    assert main([*command, f"run_dir={tmp_path / 'whole'}"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Representation, "step", counted)
+        assert main([*command, f"run_dir={tmp_path / 'stopped'}"]) == 130
+    assert made == 201, "the first with the policy's batch, then two turns of the loop"
+    assert final_state(tmp_path / "stopped")["parts"]["counters"]["owed"] == 49
+    assert main([*command, f"run_dir={tmp_path / 'stopped'}"]) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped", saves_differ=True)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -20,10 +20,11 @@ class Counters:
         started: whether the environments' first episodes have begun in this phase.
         evaluated_at: agent step of the newest evaluation, -1 before the first.
         episodes: finished episodes.
+        owed: updates of the objective that the newest policy update still brings with it.
     """
 
     saved = (
-        "agent_step", "updates", "phase", "phase_updates", "learn_start", "started", "evaluated_at", "episodes",
+        "agent_step", "updates", "phase", "phase_updates", "learn_start", "started", "evaluated_at", "episodes", "owed",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Counters:
         self.started = False
         self.evaluated_at = -1
         self.episodes = 0
+        self.owed = 0
         self.actions: NDArray[np.float32] = np.zeros((0, 0), dtype=np.float32)
 
     @property

@@ -26,6 +26,9 @@ from visrep.runs.probing import ProbeWatch
 from visrep.runs.recording import Recorder
 from visrep.runs.update import Learner, representation_update, update
 
+# Objective updates in one turn of the loop: a burst of thousands (encoder_gradient=init) can be stopped and watched.
+AT_ONCE = 100
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -97,9 +100,12 @@ def interact(
     if not counters.started:
         _begin_episodes(rig, rig.envs.reset(episode=rig.envs.next_episode))
         counters.started = True
-    while counters.agent_step < phase.end:
+    while counters.agent_step < phase.end or counters.owed:
         if not every_step(rig):
             return False
+        if counters.owed:
+            _update_objective(rig)
+            continue
         rig.envs.send(_choose_actions(rig, phase))
         if phase.learns:
             _learn(rig, phase)
@@ -137,12 +143,20 @@ def _learn(rig: Rig, phase: Phase) -> None:
         shared = count > 0 and rig.repr_sampler is None
         batch = rig.sampler.sample().to(rig.device)
         metrics = update(rig.learner, batch, tick, counters.agent_step, train_representation=shared)
-        for _ in range(count - shared):
-            own = rig.repr_sampler or rig.sampler
-            metrics |= representation_update(rig.learner, own.sample().to(rig.device))
         rig.monitor.learned(metrics)
         counters.phase_updates += 1
         counters.updates += 1
+        counters.owed += count - shared
+        if counters.owed <= AT_ONCE:
+            _update_objective(rig)
+
+
+def _update_objective(rig: Rig) -> None:
+    """Updates of the objective alone, as many as are owed, or as one turn of the loop takes."""
+    for _ in range(min(rig.counters.owed, AT_ONCE)):
+        own = rig.repr_sampler or rig.sampler
+        rig.monitor.learned(representation_update(rig.learner, own.sample().to(rig.device)))
+        rig.counters.owed -= 1
 
 
 def _begin_episodes(rig: Rig, first: FirstRows) -> None:

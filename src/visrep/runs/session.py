@@ -204,7 +204,7 @@ def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, ind
 
         completed = interact(rig, plan.phase, every_step)
         if not completed:
-            if session.saved_at != counters.agent_step:
+            if session.saved_at != counters.agent_step or counters.owed:
                 _checkpoint(session, state, index, rig)
             session.opened.say_stopped(f"agent step {counters.agent_step:,}")
             return False
@@ -229,7 +229,10 @@ def _housekeeping(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
             for folder in session.opened.directory.state.glob("store-pretrain*"):
                 shutil.rmtree(folder)
     returns = rig.monitor.recent_return
-    progress.update(step, **({} if math.isnan(returns) else {"return": returns}))
+    shown: dict[str, object] = {} if math.isnan(returns) else {"return": returns}
+    if run.encoder_gradient == "init":
+        shown["first updates left"] = counters.owed
+    progress.update(step, **shown)
 
 
 def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> None:
