@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 import sys
@@ -64,6 +65,9 @@ class RunDirectory:
         if error is not None and self._made and not any((self.path / name).exists() for name in RECORDS):
             # It failed before anything was recorded: the mended command may use the same directory.
             self.config_file.unlink(missing_ok=True)
+            for folder in (self.model, self.video, self.state):
+                with contextlib.suppress(OSError):  # not empty: something was worth keeping
+                    folder.rmdir()
         self._release()
 
     def _release(self) -> None:
