@@ -25,6 +25,7 @@ from visrep.config import (
     parse,
     policy_configs,
 )
+from visrep.config_checks import ACTING
 from visrep.config_help import help_text, markdown_tables
 from visrep.config_overrides import MOVED_KEYS, PRESET_FOLDER, read_yaml
 from visrep.errors import UserError
@@ -177,9 +178,10 @@ def test_commands_settle_their_own_lengths() -> None:
 
 
 def test_settings_of_another_run_lie_below_presets_and_typed_keys() -> None:
-    base = parse(["num_expl_steps=300", "image_size=64", "frame_stack=2"], "pretrain").to_dict()
-    run = parse(["encoder=x", "num_train_steps=70", "frame_stack=4"], "finetune", base).run
-    assert (run.image_size, run.frame_stack, run.num_train_steps) == (64, 4, 70)
+    base = parse(["num_expl_steps=300", "image_size=64", "batch_size=64"], "pretrain").to_dict()
+    run = parse(["encoder=x", "num_train_steps=70", "batch_size=32"], "finetune", base).run
+    assert (run.image_size, run.batch_size, run.num_train_steps) == (64, 32, 70)
+    assert parse(["encoder=x", "preset=toy_maze", "num_train_steps=70"], "finetune", base).run.batch_size == 128
     with pytest.raises(UserError, match="set num_train_steps"):
         parse(["encoder=x"], "finetune", base)
 
@@ -237,11 +239,43 @@ def test_a_preset_builds_on_another(tmp_path: Path) -> None:
         (["replay=latents", "encoder=x", "transfer=finetune"], "finetune", "needs transfer=frozen"),
         (["repr_updates=often"], "train", "repr_updates=often.*constant_X"),
         (["augment=shfit(4)"], "train", "augment=shfit.*shift"),
+        (["encoder_kind=latent"], "train", "encoder_kind=latent takes no images.*replay=latents.*choose .*proto"),
+        (["encoder_kind=vector", "data=x"], "pretrain", "encoder_kind=vector takes no images"),
+        (["preset=atc_dmc", "repr_batch_size=50000"], "train",
+         "repr_batch_size=50000 is larger.*num_seed_steps=10000.*num_seed_steps to at least 50000"),
+        (["num_seed_steps=2000", "repr_batch_size=2001", "replay_buffer_capacity=2001"], "train",
+         "to at least 2001 and replay_buffer_capacity=2001 above it"),
+        (["repr_priority_alpha=1", "repr_priority_steps=300", "num_seed_steps=256", "batch_size=64"], "train",
+         "repr_priority_steps=300.*batch_size=64.*num_seed_steps to at least 363"),
     ],
 )
 def test_contradictions_of_pre_training_are_named(words: list[str], command: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse(words, command)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["repr_batch_size=5000", "repr_start_steps=5000"], "pretrain"),
+        (["repr_batch_size=5000", "encoder=x"], "finetune"),  # frozen: the objective is not updated
+        (["repr_batch_size=5000", "encoder_gradient=critic", "encoder=x", "intr_coef=0"], "finetune"),
+        (["repr_batch_size=5000", "updates_per_agent_step=0"], "train"),
+        (["repr_priority_steps=5000"], "train"),  # alpha = 0: they share the policy's batch
+        (["repr_priority_alpha=1", "repr_priority_steps=257", "num_seed_steps=512", "batch_size=256"], "train"),
+    ],
+)
+def test_batches_of_the_objective_that_can_be_filled(words: list[str], command: Any) -> None:
+    parse(words, command)
+
+
+def test_keys_that_do_nothing_on_recorded_data_are_refused_where_they_are_typed() -> None:
+    typed = {"num_train_steps": "5", "encoder_gradient": "both", "repr_updates": "mod_2", "hidden_dim": "8"}
+    message = complaint("data=x", *(f"{key}={value}" for key, value in typed.items()), command="pretrain")
+    assert ", ".join(typed) in message and "leave them out" in message and "num_repr_updates" in message
+    assert set(typed) - {"hidden_dim"} < ACTING < set(RunConfig.model_fields)
+    run = parse(["data=x", "preset=toy_maze+tiny", "repr_priority_alpha=1", "repr_batch_size=5"], "pretrain").run
+    assert run.num_train_steps == 400, "presets are shared"
 
 
 def test_presets_compose_and_explicit_keys_win() -> None:

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("objectives",),
     ("policies",),
     ("network_files", "config_fields", "config_overrides"),
-    ("config_checks",),
+    ("config_checks", "config_facts"),
     ("export",),
     ("config",),
     ("config_help", "command_keys"),

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 import visrep.encoders
 import visrep.objectives
 import visrep.policies  # noqa: F401  (these packages fill the registries)
-from visrep.config_checks import NO_OBJECTIVE, Command, check_name, check_run
+from visrep.config_checks import NO_OBJECTIVE, Command, check_name, check_offline_keys, check_run
+from visrep.config_facts import facts_of_data, facts_of_encoder
 from visrep.config_fields import RunConfig
 from visrep.config_overrides import (
     default_run_dir,
@@ -60,9 +61,6 @@ ABSENT = "<absent>"
 # With recorded data there are no agent steps: these count the objective's updates.
 OFFLINE_DEFAULTS = {"num_expl_steps": 0, "log_frequency_step": 100, "checkpoint_frequency": 2_500}
 OFFLINE_METHOD = "atc"  # Proto-RL, the default, needs to act: on fixed data its prototypes hardly leave chance
-# What recorded data were recorded with; of several datasets that are mixed, what must be alike.
-RECORDED_WITH = ("env", "observation", "image_size", "action_repeat", "camera")
-ALIKE = ("observation", "image_size")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -106,8 +104,8 @@ def parse(overrides: Sequence[str], command: Command = "train", base: Mapping[st
 
     ``preset=a+b`` composes left to right and any explicit key wins over it. A preset's key that belongs to another
     method or policy than the chosen one is left out, so that one preset can serve several methods. ``base`` holds
-    settings that both win over (the run whose encoder is used); of recorded data, what they were recorded with wins
-    over presets and cannot be typed otherwise.
+    settings that both win over (the run whose encoder is used, or what recorded data decide); but what the data were
+    recorded with, or the encoder was built as, wins over presets and cannot be typed otherwise.
 
     Raises:
         UserError: naming the key, what was given and what to type instead.
@@ -119,9 +117,10 @@ def parse(overrides: Sequence[str], command: Command = "train", base: Mapping[st
         explicit["method"] = explicit.pop("objective")
     chosen = explicit.pop("preset", None)
     presets = {} if chosen is None else read_presets(chosen)
-    facts = _facts_of_data(explicit, base or {})
+    base, shared = dict(base or {}), {key: value for key, (value, _) in presets.items()}
+    facts = facts_of_data(explicit, base) | (facts_of_encoder(explicit, shared, base) if command == "finetune" else {})
     begin = {} if explicit.get("data") is None else {"method": OFFLINE_METHOD}
-    values = begin | dict(base or {}) | {key: value for key, (value, _) in presets.items()} | facts | explicit
+    values = begin | base | shared | facts | explicit
     models = _models(values)
     _check_keys(explicit, models, "")
     known = _owners()
@@ -130,23 +129,6 @@ def parse(overrides: Sequence[str], command: Command = "train", base: Mapping[st
             _check_keys({key: value}, models, f"preset {origin}: ")
     usable = {name for model in models for name in model.model_fields}
     return _build({k: v for k, v in values.items() if k in usable}, explicit, models, command)
-
-
-def _facts_of_data(explicit: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """What the datasets of ``data`` were recorded with; UserError where something else is typed.
-
-    Datasets of several tasks are mixed where their images agree: what else the first one has is then a mere default.
-    """
-    if explicit.get("data") is None:
-        return {}
-    facts = {key: base[key] for key in RECORDED_WITH if key in base}
-    for key in RECORDED_WITH if "," not in str(explicit["data"]) else ALIKE:
-        if key in facts and explicit.get(key, facts[key]) != facts[key]:
-            raise UserError(
-                f"{key}={explicit[key]}, but {explicit['data']} was recorded with {key}={facts[key]}: leave the key "
-                "out, or record other data"
-            )
-    return facts
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
@@ -244,6 +226,7 @@ def _build(
         settled["num_expl_steps"] = 0
     # The separate phases have one length each; only `train` has a total made of two.
     if command == "pretrain" and run.data is not None:
+        check_offline_keys(explicit, models[-1])
         settled |= {key: value for key, value in OFFLINE_DEFAULTS.items() if key not in values}
     elif command == "pretrain":
         if "num_train_steps" in explicit and run.num_train_steps != run.num_expl_steps:

@@ -128,7 +128,9 @@ class RepresentationFields(_Section):
         description="objective updates per policy update: constant_X, front_X_Y, linear_X, quadratic_X, cosine_X, "
         "pulse_X_Y, mod_X; none = one every encoder_update_frequency",
     )
-    repr_start_steps: CountOrZero = Field(0, description="agent steps before the objective's first update")
+    repr_start_steps: CountOrZero = Field(
+        0, description="agent steps before the objective's first update, which never comes before the policy's first"
+    )
     repr_init_updates: Count = Field(10_000, description="objective updates at the start with encoder_gradient=init")
     repr_batch_size: int | None = Field(
         None, ge=1, description="rows of the objective's own batches; none = the policy's batch serves both"
@@ -140,7 +142,14 @@ class RepresentationFields(_Section):
         0.0, description="reward-prioritised objective batches: priority 1 + alpha*R^beta; 0 = uniform"
     )
     repr_priority_beta: NotNegative = Field(1.0, description="exponent beta of that priority")
-    repr_priority_steps: Count = Field(100, description="rewards summed for R, agent steps")
+    repr_priority_steps: Count = Field(
+        100, description="agent steps whose rewards are summed for R; a row is drawn when so many are stored after it"
+    )
+
+    @property
+    def objective_draws(self) -> bool:
+        """Whether the objective draws batches of its own instead of sharing the policy's."""
+        return self.repr_batch_size is not None or self.repr_priority_alpha > 0
 
 
 class OfflineFields(_Section):

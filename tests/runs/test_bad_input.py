@@ -81,6 +81,7 @@ def _interrupted(run_dir: Path, monkeypatch: pytest.MonkeyPatch, agent_step: int
         (["env=no_such_module:make"], ["no module 'no_such_module'"]),
         (["camera=3", "env=toy/maze"], ["one camera", "camera=3"]),
         (["image_size=12"], ["image_size >= 16", "12"]),
+        (["repr_augment=translate(40)"], ["repr_augment=translate(40)", "40x40", "augment=shift", "16x16"]),
         (["device=cuda:77"], ["device=cuda:77", "device=cpu"]),
         (["device=toaster"], ["device=toaster", "auto, cpu, cuda"]),
         (["encoder=no/such/place"], ["encoder=no/such/place", "no such file or run directory"]),

@@ -20,6 +20,8 @@ from visrep.config import load_config, parse
 from visrep.console import Console
 from visrep.data.actions import ActionSpec
 from visrep.data.dataset import write_dataset
+from visrep.data.priority import PriorityAnchors
+from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore, StoreSpec
 from visrep.objectives.contract import OBJECTIVES, Paints
 from visrep.results.report import report_run
@@ -45,10 +47,17 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def dataset(folder: Path, seed: int = 0, size: int = 32, actions: ActionSpec | None = TWO, length: int = 12) -> Path:
-    """Episodes of noise with a moving bright square whose place is the state."""
+def dataset(
+    folder: Path,
+    seed: int = 0,
+    size: int = 32,
+    actions: ActionSpec | None = TWO,
+    length: int = 12,
+    rewards: bool = True,
+) -> Path:
+    """Episodes of noise with a moving bright square whose place is the state; their last step pays 1."""
     rng = np.random.default_rng(seed)
-    store = FrameStore(StoreSpec((3, size, size), actions, {"state": (2,)}), capacity=400, lanes=1)
+    store = FrameStore(StoreSpec((3, size, size), actions, {"state": (2,)}, rewards=rewards), capacity=400, lanes=1)
     for _ in range(12):
         place = rng.integers(0, size - 8, 2)
         for step in range(length + 1):
@@ -61,7 +70,8 @@ def dataset(folder: Path, seed: int = 0, size: int = 32, actions: ActionSpec | N
                 action = np.asarray([drawn]) * (step > 0)
             first, last = np.array([step == 0]), np.array([step == length])
             side = {"state": place[None].astype(np.float32)}
-            store.add([0], frame, action, np.zeros(1), first, np.array([False]), last, side)
+            reward = last.astype(float) if rewards else None
+            store.add([0], frame, action, reward, first, np.array([False]), last, side)
     about = {"env": "short/toy", "frame_stack": 2, "environment": {"image_size": size, "action_repeat": 1}}
     write_dataset(store, folder, about)
     return folder
@@ -231,21 +241,58 @@ def _killed_at(words: list[str], update: int) -> None:
     main(words)
 
 
-@pytest.mark.parametrize("method", ["atc", "curl", "proto"])
-def test_killed_and_continued(method: str, tmp_path: Path) -> None:
+FAVOURED = ("repr_priority_alpha=1", "repr_priority_steps=3")
+
+
+@pytest.mark.parametrize(("method", "more"), [("atc", ()), ("curl", ()), ("proto", ()), ("atc", FAVOURED)])
+def test_killed_and_continued(method: str, more: tuple[str, ...], tmp_path: Path) -> None:
     data = [dataset(tmp_path / name, seed) for seed, name in enumerate(("a", "b"))]
-    both = ",".join(map(str, data))
-    assert pretrain(tmp_path / "whole", both, f"method={method}", "data_weights=0.8,0.2") == 0
-    words = ["pretrain", f"data={both}", *SMALL, f"method={method}", "data_weights=0.8,0.2"]
+    both, more = ",".join(map(str, data)), (f"method={method}", "data_weights=0.8,0.2", *more)
+    assert pretrain(tmp_path / "whole", both, *more) == 0
+    words = ["pretrain", f"data={both}", *SMALL, *more]
     for update in (2, 6, 11):
         process = SERVER.Process(target=_killed_at, args=([*words, f"run_dir={tmp_path / 'killed'}"], update))
         process.start()
         process.join(120)
         assert process.exitcode == -signal.SIGKILL
-    assert pretrain(tmp_path / "killed", both, f"method={method}", "data_weights=0.8,0.2") == 0
+    assert pretrain(tmp_path / "killed", both, *more) == 0
     assert_same(final(tmp_path / "whole"), final(tmp_path / "killed"), "state")
     assert_same(*(tensors(tmp_path / r / "model" / "representation.safetensors") for r in ("whole", "killed")), "model")
     assert_same(records(tmp_path / "whole"), records(tmp_path / "killed"), "records")
+
+
+def test_rewards_are_favoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only rows within three steps of a reward count beside so heavy a weight; every dataset gives its share."""
+    both = ",".join(str(dataset(tmp_path / name, seed)) for seed, name in enumerate(("a", "b")))
+    cut, stores, steps = Sampler.cut, set(), []
+
+    def seen(self: Sampler, lanes: Any, anchors: Any, out: Any = None) -> Any:
+        if isinstance(self.anchors, PriorityAnchors):
+            stores.add(id(self.store))
+            steps.extend(self.store.episode_steps[self.store.rings.positions(lanes, anchors)].tolist())
+        return cut(self, lanes, anchors, out)
+
+    monkeypatch.setattr(Sampler, "cut", seen)
+    assert pretrain(tmp_path / "run", both, "method=ac", *FAVOURED, "repr_priority_alpha=1e9") == 0
+    assert len(stores) == 2 and len(steps) == 12 * 6 and set(steps) == {9, 10, 11}
+
+
+def test_what_cannot_be_drawn_or_seen_is_refused_before_anything_is_written(tmp_path: Path, capsys: Any) -> None:
+    data, unpaid = dataset(tmp_path / "data"), dataset(tmp_path / "unpaid", rewards=False)
+    run = tmp_path / "run"
+    said = error(capsys, run, f"{data},{unpaid}", *FAVOURED)
+    assert "repr_priority_alpha=1 favours rewards" in said and f"{unpaid} has none" in said
+    said = error(capsys, run, data, "num_expl_steps=9", "replay=pixels")
+    assert "num_expl_steps, replay: of no use with data=" in said
+    for text, size in (("crop(20)", 20), ("translate(40)", 40)):
+        said = error(capsys, run, data, f"repr_augment={text}")
+        assert f"repr_augment={text} gives the encoder images of {size}x{size}" in said and "32x32" in said
+    assert "repr_augment=crop(99): " in error(capsys, run, data, "repr_augment=crop(99)")
+    assert "repr_augment=none" in error(capsys, run, data, "augment=crop(20)", "repr_augment=none")
+    assert "encoder_kind=latent takes no images" in error(capsys, run, data, "encoder_kind=latent")
+    assert not run.exists()
+    said = error(capsys, run, data, *FAVOURED, "repr_priority_steps=200")
+    assert "batch larger than data" in said and "repr_priority_steps: the newest 200 rows" in said
 
 
 def test_ctrl_c_and_a_finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -16,14 +16,14 @@ from run_tools import add_suite, final_state, rows, tensors, words
 
 from visrep.cli import main
 from visrep.config import parse
-from visrep.config_overrides import read_yaml
+from visrep.config_overrides import read_value, read_yaml
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
 from visrep.network_files import load_encoder, load_module_states, save_encoder
 from visrep.runs import replay_policy
 from visrep.runs.compose import Networks, Source, build_networks, env_spec
-from visrep.runs.pretrained import find_pretrained_run, inherited_settings, load_agent, take_over
+from visrep.runs.pretrained import find_pretrained_run, inheritable, inherited_settings, load_agent, take_over
 
 CPU = torch.device("cpu")
 TASK = ("num_train_steps=60", "threads=1", "keep=actor")
@@ -66,8 +66,10 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], prefix: s
 
 
 def networks_like(run_dir: Path, *more: str) -> tuple[Networks, VectorEnv]:
-    typed = ["num_train_steps=60", f"encoder={run_dir}", *more]
-    config = parse(typed, "finetune", inherited_settings(typed))
+    """Networks of that run's settings with ``more`` instead, whatever the run's own encoder is."""
+    typed = ["num_train_steps=60", f"encoder={run_dir}"]
+    other = {key: read_value(text) for key, text in (word.split("=") for word in more)}
+    config = parse(typed, "finetune", {**inherited_settings(typed), **other})
     with VectorEnv(env_spec(config), 1, 0) as envs:
         return build_networks(config, Source.of(envs), CPU), envs
 
@@ -192,9 +194,24 @@ def test_places_without_an_agent(pretrained: Path, tmp_path: Path) -> None:
     assert inherited_settings([f"encoder={tmp_path}"]) == {} and inherited_settings(["lr=1"]) == {}
 
 
-def test_an_encoder_from_elsewhere_brings_no_settings(pretrained: Path, tmp_path: Path) -> None:
+def test_an_encoder_from_elsewhere_brings_what_it_was_built_as(pretrained: Path, tmp_path: Path) -> None:
     save_encoder(load_encoder(pretrained), tmp_path / "encoder.safetensors", {"objective": "somebody's"})
-    assert inherited_settings([f"encoder={tmp_path / 'encoder.safetensors'}"]) == {}
+    assert inherited_settings([f"encoder={tmp_path / 'encoder.safetensors'}"]) == {
+        "encoder_kind": "proto", "encoder_channels": 6, "encoder_offset": 0.0, "frame_stack": 3, "image_size": 16,
+    }  # fmt: skip
+
+
+def test_what_counts_updates_off_line_is_not_inherited() -> None:
+    """On line the same keys are: they are the pre-training's own schedule beside a policy."""
+    typed = [
+        "repr_warmup=1000", "repr_anneal=cosine", "repr_lr=1e-3", "repr_batch_size=64", "encoder_init=kaiming",
+        "atc_init=kaiming", "probe_frequency=7", "checkpoint_frequency=5", "atc_shift=2", "encoder_channels=6",
+    ]  # fmt: skip
+    keys = {word.partition("=")[0] for word in typed}
+    offline = parse(["data=x", "method=atc", *typed], "pretrain").to_dict()
+    assert keys & set(inheritable(offline)) == {"atc_shift", "encoder_channels"}
+    online = {**offline, "data": None}
+    assert keys <= set(inheritable(online)) and "num_expl_steps" not in inheritable(online)
 
 
 def _load_words(folder: Path, *more: str) -> list[str]:
@@ -304,6 +321,8 @@ def test_a_refused_command_leaves_its_directory_free(
     pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["finetune", f"encoder={pretrained}", "num_train_steps=60", f"run_dir={tmp_path / 'run'}"]
-    assert main([*words, "frame_stack=2"]) == 1
+    assert main([*words, "hidden_dim=20"]) == 1
     assert "another architecture" in capfd.readouterr().err
+    assert main([*words, "frame_stack=2"]) == 1
+    assert f"frame_stack=2, but {pretrained} was pre-trained with frame_stack=3" in capfd.readouterr().err
     assert main(words) == 0

@@ -28,11 +28,14 @@ class Window:
     stack: int
 
 
-def too_few(wanted: int, able: int, rows: int) -> UserError:
-    """The error that a draw of ``wanted`` anchors ends in where ``able`` of the stored ``rows`` can be drawn."""
+def too_few(wanted: int, able: int, rows: int, otherwise: str = "") -> UserError:
+    """The error that a draw of ``wanted`` anchors ends in where ``able`` of the stored ``rows`` can be drawn.
+
+    ``otherwise`` is said of what else may be changed.
+    """
     return UserError(
         f"batch larger than data: {wanted} samples were asked for, but only {able} of {rows} stored rows can start "
-        "one; collect more steps first (num_seed_steps) or lower batch_size"
+        f"one; collect more steps first (num_seed_steps), or lower batch_size (repr_batch_size){otherwise}"
     )
 
 

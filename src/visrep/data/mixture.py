@@ -65,15 +65,19 @@ class MixedSampler:
         """One batch; see ``Sampler.sample``.
 
         Raises:
-            UserError: batch larger than data.
+            UserError: batch larger than data; names the store.
         """
         counts = self.generator.multinomial(self.batch_size, self.weights)
         memory = self.samplers[0].image_buffer(self.batch_size)
         parts, done = [], 0
-        for sampler, count in zip(self.samplers, counts.tolist()):
+        for sampler, name, count in zip(self.samplers, self.names, counts.tolist()):
             if count:
                 out = None if memory is None else memory[done : done + count]
-                parts.append(sampler.cut(*sampler.anchors.draw(sampler.generator, count), out=out))
+                try:
+                    anchors = sampler.anchors.draw(sampler.generator, count)
+                except UserError as error:
+                    raise UserError(f"{name}: {error}") from error
+                parts.append(sampler.cut(*anchors, out=out))
                 done += count
         first = parts[0]
         return Batch(

@@ -90,7 +90,8 @@ class PriorityAnchors(Anchors):
         count = self.draws if draws is None else draws
         able = int(np.count_nonzero(self.tree.weights))
         if able < count:
-            raise too_few(count, able, self.store.rows)
+            waiting = f" or repr_priority_steps: the newest {self._behind} rows of each environment are never drawn"
+            raise too_few(count, able, self.store.rows, waiting)
         leaves = distinct_leaves(self.tree, count, generator.random)[:count]
         if len(leaves) < count:  # a few weights outshine the others
             leaves = np.concatenate([leaves, self._rest(leaves, count - len(leaves), generator)])

@@ -67,12 +67,14 @@ class Encoder(nn.Module):
 
     Attributes:
         settings: the names of the constructor arguments besides the input contract that a run may set.
+        takes_images: False where it takes features that somebody else made, so that no run may choose it for images.
         latent_shape: (F, H', W') of the latent image; (D, 1, 1) where there is no map.
         feature_dim: D = F·H'·W'.
     """
 
     kind: ClassVar[str]
     settings: ClassVar[tuple[str, ...]] = ()
+    takes_images: ClassVar[bool] = True
     contract: InputContract
     latent_shape: tuple[int, int, int]
     feature_dim: int

@@ -21,6 +21,8 @@ class GivenLatents(Encoder):
         contract: shape of an observation; its bounds are taken off.
     """
 
+    takes_images = False
+
     def __init__(self, contract: InputContract) -> None:
         super().__init__()
         self.contract = replace(contract, low=None, high=None)

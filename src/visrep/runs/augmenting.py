@@ -29,6 +29,26 @@ def policy_augmentation(config: Config, frame_channels: int) -> Augmentation | N
     return _parse("augment", "none" if text == "shift" else text, frame_channels)
 
 
+def encoder_image_size(config: Config, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Height and width of the images that the encoder takes: what the policy's augmentation leaves of a frame.
+
+    Raises:
+        UserError: a frame is too small or too large for an augmentation, or the objective's own leaves another size.
+    """
+    run, channels = config.run, frame_shape[0]
+    size = _size_left("augment", run.augment, policy_augmentation(config, channels), frame_shape)
+    if config.objective is None or run.repr_augment == "same":
+        return size
+    own = _size_left("repr_augment", run.repr_augment, _parse("repr_augment", run.repr_augment, channels), frame_shape)
+    if own != size:
+        raise UserError(
+            f"repr_augment={run.repr_augment} gives the encoder images of {own[0]}x{own[1]} pixels and augment="
+            f"{run.augment} images of {size[0]}x{size[1]}, but it is built for one size: choose augmentations with "
+            "equal sizes (repr_augment=same takes the policy's)"
+        )
+    return size
+
+
 def latent_augmentation(config: Config) -> Augmentation | None:
     """The augmentation of replayed latents (key ``latent_shift``); None for none."""
     shift = config.run.latent_shift
@@ -50,6 +70,14 @@ def objective_augmentation(
         evaluate = policy_has.evaluate
         return False, lambda images, generator: evaluate(images)
     return False, _parse("repr_augment", text, frame_channels)
+
+
+def _size_left(key: str, text: str, augment: Augmentation | None, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+    _, height, width = frame_shape
+    try:
+        return (height, width) if augment is None else augment.output_size(height, width)
+    except UserError as error:
+        raise UserError(f"{key}={text}: {error}") from error
 
 
 def _parse(key: str, text: str, frame_channels: int, domain: Domain = "images") -> Augmentation | None:

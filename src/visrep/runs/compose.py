@@ -22,7 +22,7 @@ from visrep.errors import UserError
 from visrep.objectives.contract import Objective, UsesProjection, build_objective
 from visrep.policies.contract import Policy, build_policy
 from visrep.runs.acting import Agent
-from visrep.runs.augmenting import policy_augmentation
+from visrep.runs.augmenting import encoder_image_size, policy_augmentation
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,9 @@ def begin_objective_anew(config: Config, networks: Networks) -> None:
 
 def _build_encoder(config: Config, frame_shape: tuple[int, int, int]) -> Encoder:
     run = config.run
-    channels, height, width = frame_shape
-    augment = policy_augmentation(config, channels)
-    if augment is not None:
-        height, width = augment.output_size(height, width)
+    height, width = encoder_image_size(config, frame_shape)
     kind = "vector" if run.observation == "state" else run.encoder_kind
-    contract = InputContract(height=height, width=width, channels=channels, stack=run.frame_stack)
+    contract = InputContract(height=height, width=width, channels=frame_shape[0], stack=run.frame_stack)
     settings = encoder_config(kind, channels=run.encoder_channels, offset=run.encoder_offset, init=run.encoder_init)
     try:
         return build_encoder(kind, contract, **settings)
@@ -198,6 +195,12 @@ def checkpoint_rows(config: Config) -> int:
     """The most rows that one lane may add between two checkpoints: its agent steps, and as many first rows at worst."""
     agent_steps_per_lane = -(-config.run.checkpoint_frequency // config.run.num_envs)
     return 2 * (agent_steps_per_lane + 1)
+
+
+def reward_priority(config: Config) -> RewardPriority:
+    """How the objective's own batches favour reward (``repr_priority_*``)."""
+    run = config.run
+    return RewardPriority(run.repr_priority_alpha, run.repr_priority_beta, run.repr_priority_steps, run.discount)
 
 
 def build_sampler(

@@ -118,6 +118,4 @@ def batch_spec(config: Config, learner: Learner, pace: Pace | None) -> BatchSpec
 
 def shares_batch(config: Config, learner: Learner, pace: Pace | None) -> bool:
     """Whether the objective's first update of an iteration takes the policy's batch."""
-    run = config.run
-    own = run.repr_batch_size is not None or run.repr_priority_alpha > 0
-    return learner.representation is not None and pace is not None and not own
+    return learner.representation is not None and pace is not None and not config.run.objective_draws

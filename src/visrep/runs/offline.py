@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from visrep.config import Config
 from visrep.console import Console, Progress
 from visrep.data.actions import ActionSpec
+from visrep.data.batch import BatchSpec
 from visrep.data.dataset import Dataset, open_dataset
 from visrep.data.episodes import require_reach
 from visrep.data.mixture import MixedSampler
@@ -19,7 +21,7 @@ from visrep.errors import UserError
 from visrep.log import RunLog
 from visrep.objectives.fitting import require_fields
 from visrep.runs.augmenting import objective_augmentation, policy_augmentation
-from visrep.runs.compose import Networks, Source, build_networks, build_sampler, compile_networks
+from visrep.runs.compose import Networks, Source, build_networks, build_sampler, compile_networks, reward_priority
 from visrep.runs.finite import require_finite_weights
 from visrep.runs.fit import require_weights
 from visrep.runs.learning import learning_rate
@@ -134,6 +136,11 @@ def open_datasets(config: Config, device: torch.device) -> list[Dataset]:
     for dataset in datasets:
         provides = dataset.store.spec.provides
         require_fields(run.method, config.objective, provides, str(dataset.folder), "method")
+        if run.repr_priority_alpha and "reward" not in provides:
+            raise UserError(
+                f"repr_priority_alpha={run.repr_priority_alpha:g} favours rewards, but {dataset.folder} has none: "
+                "leave the key out, or record the data with their rewards"
+            )
     return datasets
 
 
@@ -153,16 +160,7 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
     )
     if representation is None or not objective.trains_encoder:
         raise UserError(f"method={run.method} does not train the encoder, so there is nothing to pre-train with it")
-    for store, dataset in zip(stores, datasets, strict=True):
-        require_reach(store, objective.needs(), run.frame_stack, str(dataset.folder))
-    samplers = [
-        build_sampler(
-            config, store, objective.needs(), np.random.default_rng(seed), run.frame_stack, run.repr_batch_size
-        )
-        for store, seed in zip(stores, seeds[2:], strict=True)
-    ]
-    weights = run.data_weights or (1.0,) * len(stores)
-    names = [str(dataset.folder) for dataset in datasets]
+    sampler = _mixture(config, datasets, objective.needs(), seeds[1:])
     channels = networks.encoder.contract.channels
     shared = policy_augmentation(config, channels)
     _, augment = objective_augmentation(config, channels, objective.augmented, shared)
@@ -173,7 +171,7 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
         datasets=datasets,
         networks=networks,
         representation=representation,
-        sampler=MixedSampler(samplers, weights, names, np.random.default_rng(seeds[1])),
+        sampler=sampler,
         augment=augment,
         generator=torch.Generator(device=device).manual_seed(int(seeds[0])),
         watch=ProbeWatch(run.probe_frequency, lambda: draw_probe(stores, run.frame_stack, prepare, device)),
@@ -182,6 +180,21 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
         log=RunLog(run_dir, 1, tensorboard=run.log_save_tb, console=console, unit="update"),
         device=device,
     )
+
+
+def _mixture(
+    config: Config, datasets: list[Dataset], needs: BatchSpec, seeds: NDArray[np.unsignedinteger[Any]]
+) -> MixedSampler:
+    """The objective's batches from all datasets; the first seed is the mixture's, then one for each dataset."""
+    run, names, samplers = config.run, [str(dataset.folder) for dataset in datasets], []
+    for dataset, seed in zip(datasets, seeds[1:], strict=True):
+        require_reach(dataset.store, needs, run.frame_stack, str(dataset.folder))
+        generator, priority = np.random.default_rng(seed), reward_priority(config)
+        samplers.append(
+            build_sampler(config, dataset.store, needs, generator, run.frame_stack, run.repr_batch_size, priority)
+        )
+    weights = run.data_weights or (1.0,) * len(datasets)
+    return MixedSampler(samplers, weights, names, np.random.default_rng(seeds[0]))
 
 
 def _introduce(offline: Offline, run: Opened) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ NOT_INHERITED = frozenset(
         "num_repr_updates",
     }
 )  # fmt: skip
+# Of a pre-training on recorded data, those that count its updates.
+OFFLINE_PACE = frozenset({"log_frequency_step", "checkpoint_frequency", "probe_frequency"})
 
 # Of an environment's fingerprint, what decides how its images look and how far apart in time they are.
 IMAGE_KEYS = ("suite", "renderer", "image_size", "action_repeat", "camera", "versions")
@@ -270,20 +272,39 @@ def _load(module: nn.Module, state: dict[str, Tensor], path: Path, key: str) -> 
 def inherited_settings(words: list[str]) -> dict[str, Any]:
     """Settings of the run that wrote what ``encoder=...`` names, for ``visrep finetune`` to start from.
 
-    What the pre-training decided (method, networks, picture, environment) need not be typed again; anything typed wins.
+    What the pre-training decided (method, networks, picture, environment) need not be typed again; anything typed wins,
+    but for what the encoder was built as (see ``visrep.config_facts``).
     """
     source = next((word.partition("=")[2] for word in words if word.startswith("encoder=")), "")
     path = Path(source).expanduser()
     if not source or not path.exists():
         return {}
-    if path.is_file():
-        encoder_only = network_file_content(path) == "encoder"
-        provenance = encoder_metadata(path)["provenance"] if encoder_only else load_module_states(path)[1]
-        values = provenance.get("config", {})
+    if path.is_dir():
+        return inheritable(read_yaml(path / "config.yaml")) if (path / "config.yaml").is_file() else {}
+    if network_file_content(path) == "encoder":
+        described = encoder_metadata(path)
+        provenance = described["provenance"]
     else:
-        values = read_yaml(path / "config.yaml") if (path / "config.yaml").is_file() else {}
-    left = NOT_INHERITED | ({"log_frequency_step", "checkpoint_frequency"} if values.get("data") else set())
-    return {key: value for key, value in values.items() if key not in left}  # those count updates off line
+        provenance = load_module_states(path)[1]
+        described = provenance.get("encoder", {})
+    return _built_as(described) | inheritable(provenance.get("config", {}))
+
+
+def inheritable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a pre-training's settings, those that a task phase starts from."""
+    left = {key for key in values if key in NOT_INHERITED}
+    if values.get("data"):  # its rates, schedules and first weights are of updates without a policy, counted as such
+        left |= OFFLINE_PACE | {key for key in values if key.startswith("repr_") or key.endswith("_init")}
+    return {key: value for key, value in values.items() if key not in left}
+
+
+def _built_as(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that an encoder's own description settles; none for one of unbounded floats or oblong images."""
+    shape, settings = described.get("input", {}), described.get("config", {})
+    if shape.get("high") is None or shape["height"] != shape["width"]:
+        return {}
+    chosen = {f"encoder_{name}": settings[name] for name in ("channels", "offset") if name in settings}
+    return {"encoder_kind": described["kind"], "frame_stack": shape["stack"], "image_size": shape["height"], **chosen}
 
 
 def dataset_settings(words: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import torch
 
 from visrep.config import Config
 from visrep.data.batch import BatchSpec
-from visrep.data.priority import RewardPriority
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore
 from visrep.encoders import InputContract, build_encoder
@@ -17,7 +16,7 @@ from visrep.envs.vector import VectorEnv
 from visrep.log import RunLog
 from visrep.runs.acting import Agent, FrameStacker
 from visrep.runs.augmenting import latent_augmentation
-from visrep.runs.compose import Networks, build_agent, build_sampler, build_store, store_spec
+from visrep.runs.compose import Networks, build_agent, build_sampler, build_store, reward_priority, store_spec
 from visrep.runs.counters import Counters
 from visrep.runs.interact import Rig
 from visrep.runs.learning import batch_spec, build_learner, shares_batch
@@ -108,7 +107,7 @@ def _repr_sampler(
     if learner.representation is None or shares_batch(config, learner, plan.pace):
         return None
     needs: BatchSpec = learner.representation.objective.needs()
-    priority = RewardPriority(run.repr_priority_alpha, run.repr_priority_beta, run.repr_priority_steps, run.discount)
+    priority = reward_priority(config)
     return build_sampler(config, store, needs, generator, run.frame_stack, run.repr_batch_size, priority)
 
 

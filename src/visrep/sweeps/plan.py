@@ -13,7 +13,7 @@ from visrep.command_keys import OWN_KEYS
 from visrep.config import Command, parse
 from visrep.envs.make import check_env
 from visrep.errors import UserError
-from visrep.runs.pretrained import NOT_INHERITED, dataset_settings, inherited_settings
+from visrep.runs.pretrained import dataset_settings, inheritable, inherited_settings
 from visrep.sweeps.jobs import Job, settings_of
 from visrep.sweeps.places import PLACES
 from visrep.sweeps.spec import Entry, Stage, SweepFile, plain
@@ -217,7 +217,7 @@ class _Plan:
         """What the run will take over from the encoder or the data that it starts from, which may not be there yet."""
         for origin in origins.values():
             if command == "finetune" and f"encoder={origin.run_dir}" in words:
-                return {key: v for key, v in self.configs.get(origin.name, {}).items() if key not in NOT_INHERITED}
+                return inheritable(self.configs.get(origin.name, {}))
             if command == "pretrain" and origin.words[0] == "collect":
                 return {key: origin.settings[key] for key in DATA_DECIDES if key in origin.settings}
         return inherited_settings(words) if command == "finetune" else dataset_settings(words)
