@@ -24,6 +24,7 @@ usage: visrep <command> [key=value ...]
   report     one self-contained HTML page: run=<run directory>
   compare    one page for many runs, seeds as groups with intervals: runs=<folders or patterns> [by=method,...]
   collect    record episodes into a dataset: env=<env> out=<folder> episodes=<n> [policy=random|<run>] [num_envs=4]
+             or save a run's replay whole: replay=<run directory> out=<folder> [phase=pretrain|finetune]
   sweep      many runs from one file, side by side, and their table: file=<sweep.yaml> [status=true]
   probe      what an encoder knows, before any RL: encoder=<run or file>[,...] data=<dataset> [samples=10000]
   export     an encoder for other code: encoder=<run or file> to=onnx|standalone|sb3|torchrl [out=<path>]
@@ -164,10 +165,13 @@ def _export(words: list[str]) -> int:
 
 def _collect(words: list[str]) -> int:
     from visrep.collecting.collect import collect
+    from visrep.collecting.replay import ReplayRequest, collect_replay
     from visrep.collecting.request import Request
     from visrep.console import Console
 
-    return collect(Console(), Request(**read_keys("collect", words)))
+    keys = read_keys("collect", words)
+    replay = ReplayRequest.of(keys)
+    return collect(Console(), Request(**keys)) if replay is None else collect_replay(Console(), replay)
 
 
 def _sweep(words: list[str]) -> int:

@@ -40,6 +40,8 @@ OWN_KEYS: dict[str, dict[str, Key]] = {
     "collect": {
         "out": Key(str, "folder of the dataset; the same command continues what was interrupted", required=True),
         "env": Key(str, "environment, such as toy/maze_center or cartpole_swingup; the policy's own by default"),
+        "replay": Key(str, "run directory: save its replay whole in place of recording; only phase goes with it"),
+        "phase": Key(str, "of that run: pretrain or finetune (that of its newest checkpoint)"),
         "episodes": Key(int, "how many; or say agent_steps"),
         "agent_steps": Key(int, "at least so many; episodes are finished"),
         "policy": Key(str, "random, smooth, scripted, or a run directory or agent file (random)"),

@@ -69,8 +69,10 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-def take_lock(folder: Path, advice: str) -> IO[str]:
+def take_lock(folder: Path, advice: str, shared: bool = False) -> IO[str]:
     """Lock a folder for this process until the returned file is closed, or the process ends in any way.
+
+    A shared lock goes together with other shared ones: it is for processes that only read.
 
     Raises:
         UserError: another process holds it; ``advice`` says what to do.
@@ -79,7 +81,7 @@ def take_lock(folder: Path, advice: str) -> IO[str]:
 
     lock = open(folder / ".lock", "w", encoding="utf-8")  # noqa: SIM115  (open as long as the lock lasts)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.close()
         raise UserError(f"{folder} is in use by another running process: {advice}") from error

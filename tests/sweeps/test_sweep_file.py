@@ -128,6 +128,17 @@ def test_a_policy_that_is_trained_later_need_not_be_there(tmp_path: Path) -> Non
     assert sweep(sweep_file(tmp_path, AXES + STAGES + record), dry_run=True) == 0
 
 
+def test_a_replay_that_is_made_later_need_not_be_there(tmp_path: Path) -> None:
+    record = "  - {name: seen, command: collect, set: {replay: '${run:pretrain}'%s}}\n"
+    assert sweep(sweep_file(tmp_path, AXES + STAGES + record % ", phase: pretrain"), dry_run=True) == 0
+    for more, says in ((", episodes: 5", "leave out episodes"), (", phase: train", "phase=train")):
+        with pytest.raises(UserError, match=rf"job seen/objective=proto_seed=1: .*{says}"):
+            sweep(sweep_file(tmp_path, AXES + STAGES + record % more), dry_run=True)
+    elsewhere = record.replace("${run:pretrain}", f"{tmp_path}/none") % ""
+    with pytest.raises(UserError, match=r"job seen/all: replay=.*/none is not a run directory: it is not there"):
+        sweep(sweep_file(tmp_path, AXES + STAGES + elsewhere), dry_run=True)
+
+
 def test_a_place_that_data_cannot_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(f"name: x\nout: '{tmp_path}/sw,p'\n{AXES}{STAGES}")
     for keys in ({"dry_run": True}, {}):

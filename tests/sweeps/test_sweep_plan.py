@@ -62,6 +62,28 @@ def test_every_command_can_follow_another(tmp_path: Path) -> None:
     assert test.run_dir == finetune and list(test.after) == [f"finetune/{ours}"]
 
 
+REPLAY = """
+axes:
+  seed: [1, 2]
+stages:
+  - {name: expert, command: train, set: {preset: toy_maze, env: toy/maze_center, image_size: 32, seed: '${seed}'}}
+  - {name: seen, command: collect, set: {replay: '${run:expert}'}}
+  - {name: atc, command: pretrain, set: {data: '${run:seen}', method: atc}}
+  - {name: task, command: finetune, set: {encoder: '${run:atc}', transfer: frozen, env: toy/maze_center}}
+"""
+
+
+def test_a_runs_replay_can_be_learned_from(tmp_path: Path) -> None:
+    jobs, out = jobs_of(tmp_path, REPLAY), tmp_path / "out"
+    seen, atc = jobs["seen/seed=2"], jobs["atc/seed=2"]
+    assert seen.words == ("collect", f"replay={out}/expert/seed=2", f"out={out}/seen/seed=2")
+    assert list(seen.after) == ["expert/seed=2"] and list(atc.after) == ["seen/seed=2"]
+    assert f"data={out}/seen/seed=2" in atc.words and "task/seed=1" in jobs
+    wrong = REPLAY.replace("method: atc}", "method: atc, image_size: 24}")
+    with pytest.raises(UserError, match=r"image_size=24, but .*seen/seed=1 was recorded with image_size=32"):
+        jobs_of(tmp_path, wrong)
+
+
 def test_entries_override_and_skip_stages(tmp_path: Path) -> None:
     keys = "encoder: null, transfer: scratch, method: none, encoder_gradient: critic, seed: 7"
     entry = f"{{name: e2e, skip: [pretrain], set: {{finetune: {{{keys}}}}}}}"

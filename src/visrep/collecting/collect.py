@@ -7,6 +7,7 @@ from typing import Any
 
 from visrep.collecting.actors import Actor, NoisyActor, RandomActor, ScriptedActor, SmoothActor
 from visrep.collecting.identity import Recorded, about_policy, compare, find_recorded, identity
+from visrep.collecting.place import dataset_folder, summary
 from visrep.collecting.record import Recorder, record
 from visrep.collecting.request import Request
 from visrep.collecting.trained import TrainedRun, build_trained_actor
@@ -43,7 +44,7 @@ def collect(console: Console, request: Request, checkpoint_seconds: float = CHEC
     spec, notes = request.env_spec(trained)
     for note in notes:
         console.line(f"note: {note}", style="yellow")
-    folder = request.folder()
+    folder = dataset_folder(request.out)
     with (
         take_lock(folder, "wait for the other collection, or choose another out"),
         StopRequest() as stop,
@@ -54,7 +55,7 @@ def collect(console: Console, request: Request, checkpoint_seconds: float = CHEC
         if there is not None:
             _check_same(there, about, request, folder, console)
             if there.manifest is not None:
-                console.line(f"this dataset is finished already: {_summary(there.manifest, folder)}")
+                console.line(f"this dataset is finished already: {summary(there.manifest, folder)}")
                 return 0
         recorder = _recorder(envs, request, trained, folder, about)
         if already := int(recorder.episodes.sum()):
@@ -75,13 +76,8 @@ def collect(console: Console, request: Request, checkpoint_seconds: float = CHEC
             asked_for=quota.text,
         )
         whole = recorder.writer.finish(manifest)
-    console.line(_summary(whole, folder))
+    console.line(summary(whole, folder))
     return 0
-
-
-def _summary(manifest: dict[str, Any], folder: Path) -> str:
-    amount = f"{manifest['episodes']:,} episodes, {manifest['transitions']:,} agent steps"
-    return f"{amount}, mean return {manifest['returns']['mean']:.4g}: {folder}"
 
 
 def _check_same(there: Recorded, asked: dict[str, Any], request: Request, folder: Path, console: Console) -> None:

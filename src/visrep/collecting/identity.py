@@ -64,6 +64,8 @@ def find_recorded(folder: Path) -> Recorded | None:
     manifest = finished_dataset(folder)
     if manifest is None:
         saved = unfinished_collection(folder)
+        if saved is not None and "replay" in saved:
+            raise UserError(f"{folder} holds an unfinished copy of a run's replay: choose another out")
         return None if saved is None else Recorded(saved["identity"], saved["lanes"])
     try:
         provenance = manifest["provenance"]

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from visrep.collecting.place import check_dataset_place
 from visrep.collecting.quota import Quota
 from visrep.collecting.trained import TrainedRun, find_trained
 from visrep.config import RunConfig
-from visrep.data.dataset import COLLECTING, MANIFEST
 from visrep.envs.contract import OBSERVATIONS, Observation
 from visrep.envs.rendering import check_render
 from visrep.envs.vector import EnvSpec
 from visrep.errors import UserError, suggestion
-from visrep.files import writing
 
 POLICIES = ("random", "smooth", "scripted")
 
@@ -115,33 +114,6 @@ class Request:
             ]
         seen = cast(Observation, self.observation)
         return EnvSpec(name, **settings, observation=seen, with_observation=seen == "pixels"), notes
-
-    def folder(self) -> Path:
-        """The folder ``out``, made if missing.
-
-        Raises:
-            UserError: it is a file, cannot be made, or holds other things.
-        """
-        folder = Path(self.out).expanduser()
-        with writing(folder):
-            if folder.exists() and not folder.is_dir():
-                raise UserError(f"out={self.out} is a file: name a folder that does not exist yet")
-            folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in folder.iterdir() if path.name != ".lock")
-        if others and not {MANIFEST, COLLECTING} & set(others):
-            raise UserError(
-                f"out={self.out} is not empty and holds no dataset ({', '.join(others[:3])}): name a folder that does "
-                "not exist yet"
-            )
-        return folder
-
-
-def check_dataset_place(key: str, folder: str) -> None:
-    """UserError unless ``data=...`` can name a dataset in ``folder``, which was given as ``key``."""
-    if not folder.strip():
-        raise UserError(f"{key} is empty: name a folder")
-    if "," in folder:
-        raise UserError(f"{key}={folder}: no comma in it, data=<folder>,<folder> separates datasets by commas")
 
 
 def _settings(trained: TrainedRun | None) -> dict[str, Any]:

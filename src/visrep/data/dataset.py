@@ -16,7 +16,7 @@ import torch
 from visrep.data.budget import USABLE, available_ram, text_bytes
 from visrep.data.episodes import episodes, longest_episode, return_statistics
 from visrep.data.files import Advice, disk_errors
-from visrep.data.store import FrameStore, StoreSpec
+from visrep.data.store import FrameStore, StoreSpec, saved_store
 from visrep.errors import UserError
 from visrep.files import sync_folder, write_json_atomic
 
@@ -46,6 +46,17 @@ class Dataset:
     def frame_stack(self) -> int | None:
         """Frames per image that its maker used, if it said so; a store of single frames serves any."""
         return self.manifest.get("frame_stack")
+
+    def require_images(self) -> None:
+        """UserError if its rows are latents of a frozen encoder, which no encoder takes."""
+        provenance = self.manifest.get("provenance") or {}
+        kind, config = (provenance.get("policy") or {}).get("kind"), provenance.get("config") or {}
+        if kind == "replay" and config.get("replay") == "latents":
+            shape = "x".join(map(str, self.store.spec.frame_shape))
+            raise UserError(
+                f"{self.folder} holds latents of a frozen encoder ({shape}), not images: its run kept replay=latents. "
+                "Name the replay of a run with replay=pixels, or images from visrep collect env=<environment>"
+            )
 
 
 def write_dataset(
@@ -110,20 +121,17 @@ def open_dataset(
     manifest = read_manifest(folder)
     try:
         spec, state = StoreSpec.from_dict(manifest["store"]), manifest["state"]
-        lanes, window, ring = int(state["lanes"]), int(state["window"]), int(state["ring"])
+        lanes, window, _ = (int(state[key]) for key in ("lanes", "window", "ring"))
+        size = lanes * window * spec.row_bytes
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / MANIFEST} is damaged ({error!r}): restore it from a copy") from error
-    if storage == "ram" and lanes * window * spec.row_bytes > USABLE * available_ram():
+    if storage == "ram" and size > USABLE * available_ram():
         raise UserError(
-            f"{folder} needs {text_bytes(lanes * window * spec.row_bytes)} of memory, {text_bytes(available_ram())} "
-            "are available: open it with storage=disk"
+            f"{folder} needs {text_bytes(size)} of memory, {text_bytes(available_ram())} are available: open it with "
+            "storage=disk"
         )
-    path = folder if storage == "disk" else None
-    slack, remedy = (ring - window) // 2, _remedy(manifest)
-    advice = Advice(remedy, remedy)
-    store = FrameStore(spec, lanes * window, lanes, slack, storage, path, device, read_only=True, advice=advice)
-    store.load(folder, state)
-    return Dataset(store, manifest, folder)
+    remedy = _remedy(manifest)
+    return Dataset(saved_store(spec, state, folder, storage, device, Advice(remedy, remedy)), manifest, folder)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -170,8 +178,23 @@ def _absent(folder: Path) -> UserError:
         return UserError(f"no dataset in {folder}: the folder does not exist")
     if (folder / COLLECTING).is_dir():
         return UserError(f"the dataset in {folder} is not finished: run the same collect command again to continue it")
+    run = _run_around(folder)
+    if run is not None:
+        phase = folder.name.removeprefix("store-").removesuffix("-live") if folder.name.startswith("store-") else ""
+        return UserError(
+            f"{folder} is {'a run' if run == folder else 'part of a run'}, not a dataset: make one of its replay with "
+            f"visrep collect replay={run} {f'phase={phase} ' if phase else ''}out=<folder>"
+        )
     hint = "its writing was interrupted; make it anew" if any(folder.glob("*.npy")) else "name another folder"
     return UserError(f"no dataset in {folder}: it has no {MANIFEST} ({hint})")
+
+
+def _run_around(folder: Path) -> Path | None:
+    """The run directory that ``folder`` is, or whose state or live store it is; None for any other folder."""
+    places = [folder, *folder.absolute().parents[:2]]
+    depth = {"state": 1}.get(folder.name, 2 if folder.parent.name == "state" else 0)
+    run = places[depth]
+    return run if (run / "config.yaml").is_file() and (run / "state").is_dir() else None
 
 
 def _remove(folder: Path) -> None:

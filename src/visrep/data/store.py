@@ -9,6 +9,7 @@ Shapes: n rows added at once, A action values, C colour channels, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -91,6 +92,22 @@ class StoreSpec:
             side={name: tuple(shape) for name, shape in values["side"].items()},
             frame_dtype=values["frame_dtype"],
             rewards=values["rewards"],
+        )
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Sequence[Any]]) -> StoreSpec:
+        """The spec of a store whose saved state has these "columns", {name: [dtype, *shape of a row]}.
+
+        Actions are taken for continuous ones, as environments have them: the columns do not tell.
+        """
+        shapes = {name: tuple(shape) for name, (_, *shape) in columns.items()}
+        channels, height, width = shapes["image"]
+        return cls(
+            frame_shape=(channels, height, width),
+            actions=ActionSpec(*shapes["action"]) if "action" in shapes else None,
+            side={name: shape for name, shape in shapes.items() if name not in RESERVED},
+            frame_dtype=columns["image"][0],
+            rewards="reward" in shapes,
         )
 
 
@@ -334,3 +351,32 @@ class FrameStore:
             self._ended[started] = self.read("is_last", started, self.rings.counts[started] - 1)[:, 0]
         self.version += 1
         self.loads += 1
+
+
+def saved_store(
+    spec: StoreSpec,
+    state: dict[str, Any],
+    folder: Path,
+    storage: Literal["ram", "disk", "device"] = "disk",
+    device: str | torch.device = "cpu",
+    advice: Advice = RUN_ADVICE,
+) -> FrameStore:
+    """The read-only store of rows that ``save`` or ``export`` left in ``folder``; their files are never changed.
+
+    Args:
+        spec: what a row holds.
+        state: what ``save`` or ``export`` returned.
+        folder: of the files.
+        storage: "disk" maps them, "ram" and "device" read them.
+        device: torch device of the rows; used by "device" only.
+        advice: what messages about damaged files tell whoever they belong to.
+
+    Raises:
+        UserError: another layout, or missing, truncated or changed files.
+        KeyError, TypeError, ValueError: no such state.
+    """
+    lanes, window, ring = (int(state[key]) for key in ("lanes", "window", "ring"))
+    path, slack = folder if storage == "disk" else None, (ring - window) // 2
+    store = FrameStore(spec, lanes * window, lanes, slack, storage, path, device, read_only=True, advice=advice)
+    store.load(folder, state)
+    return store

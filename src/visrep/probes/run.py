@@ -189,6 +189,7 @@ def probe(
     folder = Path(out).expanduser() if out else run_of(Path(candidates[0].about["file"])) / "probe" / name
     check_place(folder)
     dataset = open_dataset(Path(data).expanduser(), storage="disk")
+    dataset.require_images()
     encoders = tuple((candidate.name, candidate.about["sha256"]) for candidate in candidates)
     earlier = replaced(folder, Subject(encoders, manifest_digest(dataset.manifest), samples, seed))
     if earlier is not None:

@@ -105,6 +105,12 @@ class CheckpointStore:
         self._base = path
         return state
 
+    def digest(self, which: Literal["latest", "previous"] = "latest") -> str:
+        """The sha256 of the state in a checkpoint that ``load`` has read."""
+        path = self.latest() if which == "latest" else self.previous()
+        assert path is not None, "load says so"
+        return str(json.loads((path / "manifest.json").read_bytes())["files"]["state.pt"]["sha256"])
+
     def _way_out(self, damaged: Path) -> str:
         for older in reversed([path for path in self._found() if path < damaged]):
             try:
@@ -112,7 +118,8 @@ class CheckpointStore:
             except _DamageError as damage:
                 return f"The one before is no better: {damage}. Start again in another run_dir"
             return (
-                f"The checkpoint before it ({self._where(older)}) is intact: add resume=previous to continue from there"
+                f"The checkpoint before it ({self._where(older)}) is intact: add resume=previous to the run's command "
+                "to continue from there"
             )
         return "There is no earlier checkpoint: start again in another run_dir"
 

@@ -132,6 +132,16 @@ class RunDirectory:
             )
 
 
+def mirror_folder(state: Path, phase: str) -> Path:
+    """Where the rows of a phase's store are saved, in the folder of the run's checkpoints."""
+    return state / f"store-{phase}"
+
+
+def live_folder(state: Path, phase: str) -> Path:
+    """Where they live, and are saved, with storage=disk."""
+    return state / f"store-{phase}-live"
+
+
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers, for its provenance."""
     found = {"python": platform.python_version(), "platform": platform.platform()}

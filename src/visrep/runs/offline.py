@@ -134,6 +134,7 @@ def open_datasets(config: Config, device: torch.device) -> list[Dataset]:
     folders = [Path(part.strip()).expanduser() for part in str(run.data).split(",") if part.strip()]
     datasets = [open_dataset(folder, run.storage, device) for folder in folders]
     for dataset in datasets:
+        dataset.require_images()
         provides = dataset.store.spec.provides
         require_fields(run.method, config.objective, provides, str(dataset.folder), "method")
         if run.repr_priority_alpha and "reward" not in provides:

@@ -6,6 +6,7 @@ Pre-training and fine-tuning run through the same loop (``interact``); everythin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from visrep.config import Command, Config
 from visrep.encoders.contract import build_encoder
@@ -14,6 +15,8 @@ from visrep.pace import Pace, UpdateCounts, parse_update_counts
 from visrep.runs.compose import Networks, begin_objective_anew
 from visrep.runs.interact import Phase
 from visrep.runs.update import EncoderGradient, Intrinsic
+
+PhaseName = Literal["pretrain", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,19 @@ class PhasePlan:
     latents: bool = False
 
 
+def phase_names(config: Config) -> list[PhaseName]:
+    """The phases that the lengths of a run leave, in order, without making any."""
+    run = config.run
+    reward_free, task = run.num_expl_steps > 0, run.num_train_steps > run.num_expl_steps
+    return [*(("pretrain",) if reward_free else ()), *(("finetune",) if task else ())]
+
+
 def plan_phases(config: Config, command: Command, networks: Networks) -> list[PhasePlan]:
     """The phases of one command, in order; empty phases are left out."""
-    run = config.run
-    plans = []
-    if run.num_expl_steps > 0 and command != "finetune":
+    names, plans = phase_names(config), []
+    if "pretrain" in names and command != "finetune":
         plans.append(_pretraining(config))
-    if command != "pretrain" and run.num_train_steps > run.num_expl_steps:
+    if "finetune" in names and command != "pretrain":
         plans.append(_task_phase(config, networks))
     return plans
 

@@ -213,6 +213,13 @@ def newest_agent(run_dir: Path) -> Path:
     """The agent to judge a run by: the newest of its task phase, else of its exploration."""
     agents = _agents(run_dir, "task") or _agents(run_dir, "expl")
     if not agents:
+        config = run_dir / "config.yaml"
+        data = read_yaml(config).get("data") if config.is_file() else None
+        if data:
+            raise UserError(
+                f"{run_dir} learned from recorded data (data={data}), where nobody acts: it has an encoder and no "
+                f"policy. Learn one with visrep finetune encoder={run_dir}, and name that run"
+            )
         raise UserError(
             f"{run_dir} has no model/*_agent_*.safetensors yet: it is written when a phase ends (or save_model=true)"
         )

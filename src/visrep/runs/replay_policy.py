@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from visrep.config import config_from_dict
-from visrep.config_overrides import read_yaml
+from visrep.config import load_config
 from visrep.console import Console
 from visrep.envs.vector import VectorEnv
 from visrep.errors import UserError
@@ -42,13 +41,13 @@ def evaluate_run(
         raise UserError(f"run={run} is not a run directory: it has no config.yaml")
     check_request(episodes, seed)
     film = None if video is None else _video_file(video)
-    config = config_from_dict(read_yaml(folder / "config.yaml"))
+    config, agent = load_config(folder / "config.yaml"), newest_agent(folder)
     device, _ = choose_device(config.run.device)
     seed = config.run.seed + 1 if seed is None else seed
     lanes = evaluation_lanes(config.run.num_envs, episodes)
     with VectorEnv(env_spec(config), lanes, seed) as envs:
         networks = build_networks(config, Source.of(envs), device)
-        path = load_agent(networks, str(newest_agent(folder)), leave=("objective",)).path
+        path = load_agent(networks, str(agent), leave=("objective",)).path
         result = evaluate(
             envs,
             build_agent(config, networks, device),

@@ -29,11 +29,12 @@ from visrep.runs.compose import (
 from visrep.runs.counters import Counters
 from visrep.runs.coverage import Coverage
 from visrep.runs.diagnostics import write_metrics
+from visrep.runs.directory import live_folder, mirror_folder
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.finite import require_finite_weights
 from visrep.runs.fit import check_fit
 from visrep.runs.interact import Rig, interact
-from visrep.runs.manifest import replay_manifest
+from visrep.runs.manifest import replay_manifest, replayed
 from visrep.runs.monitor import Monitor
 from visrep.runs.opening import Opened, opened, prepare_device
 from visrep.runs.phases import PhasePlan, enter_task_phase, plan_phases
@@ -185,10 +186,10 @@ def _build_phase(session: Session, plan: PhasePlan) -> tuple[Rig, RunState]:
         session.counters,
         monitor,
         plan,
-        folder / f"store-{name}-live",
+        live_folder(folder, name),
         session.opened.device,
     )
-    return rig, register(rig, session.networks, session.log, folder / f"store-{name}")
+    return rig, register(rig, session.networks, session.log, mirror_folder(folder, name))
 
 
 def _run_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, index: int) -> bool:
@@ -249,7 +250,7 @@ def _finish_phase(session: Session, plan: PhasePlan, rig: Rig, state: RunState, 
     if plan.phase.name == "pretrain" and run.observation == "pixels":
         write_pictures(session.config, rig, session.opened.directory.path / "figures")
     if run.save_buffer:
-        acted = {"kind": "replay", "phase": plan.phase.name, "agent_step": counters.agent_step}
+        acted = replayed(plan.phase.name, counters.agent_step)
         manifest = replay_manifest(session.config, session.envs, acted, run.frame_stack)
         write_dataset(rig.store, session.opened.directory.path / "buffer" / plan.phase.name, manifest, replace=True)
     session.log.event(counters.agent_step, f"phase {plan.phase.name} ends")

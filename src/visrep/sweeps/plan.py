@@ -14,6 +14,7 @@ from visrep.config import Command, parse
 from visrep.envs.make import check_env
 from visrep.errors import UserError
 from visrep.runs.pretrained import dataset_settings, inheritable, inherited_settings
+from visrep.runs.saved_replay import require_run
 from visrep.sweeps.jobs import Job, settings_of
 from visrep.sweeps.places import PLACES
 from visrep.sweeps.spec import Entry, Stage, SweepFile, plain
@@ -22,6 +23,7 @@ from visrep.sweeps.values import check_values
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 GB = 1e9
 DATA_DECIDES = ("env", "image_size", "action_repeat", "camera")  # keys of collect that a run on its data takes over
+RUN_DECIDES = (*DATA_DECIDES, "observation", "frame_stack")  # and of a run that one on its replay takes over
 Combination = dict[str, Entry]
 
 
@@ -219,8 +221,17 @@ class _Plan:
             if command == "finetune" and f"encoder={origin.run_dir}" in words:
                 return inheritable(self.configs.get(origin.name, {}))
             if command == "pretrain" and origin.words[0] == "collect":
-                return {key: origin.settings[key] for key in DATA_DECIDES if key in origin.settings}
+                return self._recorded_with(origin)
         return inherited_settings(words) if command == "finetune" else dataset_settings(words)
+
+    def _recorded_with(self, collect: Job) -> dict[str, Any]:
+        """What data will be recorded with: what the job says; of a run's replay, what that run says."""
+        if "replay" not in collect.settings:
+            return {key: collect.settings[key] for key in DATA_DECIDES if key in collect.settings}
+        earlier = [self.configs[name] for name in collect.after if name in self.configs]
+        source = next(word.partition("=")[2] for word in collect.words if word.startswith("replay="))
+        config = earlier[0] if earlier else require_run(Path(source).expanduser()).to_dict()
+        return {key: config[key] for key in RUN_DECIDES}
 
     def _chosen(self, index: int, stage: Stage, combination: Combination) -> Iterator[tuple[str, dict[str, Any]]]:
         """The stage's own keys, then those of the combination's entries, which win."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from visrep.collecting.request import check_dataset_place
+from visrep.collecting.place import check_dataset_place
 from visrep.config_overrides import read_yaml
 from visrep.errors import UserError, nearest
 
