@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from visrep.augment import OPERATORS
 from visrep.config import (
     NO_OBJECTIVE,
     Config,
@@ -353,6 +354,10 @@ def test_help_lists_every_key_with_its_default(command: str) -> None:
         assert f"  {key}=" in text
     assert "batch_size=512" in text and "camera=none" in text and "policy=drqv2" in text
     assert all(f"  {preset} " in text for preset in list_presets())
+    offered = text.split("Operators of augment and repr_augment")[1].split("Presets")[0]
+    assert [line.split()[0].partition("(")[0] for line in offered.splitlines()[1:] if line] == sorted(
+        name for name in OPERATORS if name != "subpixel_shift"  # of latent images only
+    )
     assert all(name in NO_OBJECTIVE or f"method={name}" in text for name in method_configs())
 
 

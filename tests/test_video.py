@@ -46,6 +46,14 @@ def test_a_pixel_stays_a_square(tmp_path: Path) -> None:
     assert got[81:87, 161:167].mean() > 200 and got[100:].mean() < 10
 
 
+def test_grey_frames_become_grey_pictures(tmp_path: Path) -> None:
+    frame = np.zeros((32, 32, 1), np.uint8)
+    frame[:16] = 200
+    (got,), _, _ = decode(write_video(tmp_path / "x.mp4", [frame]))
+    assert got.shape == (256, 256, 3) and np.ptp(got.astype(int), axis=-1).max() < 12
+    assert got[:120].mean() > 180 and got[136:].mean() < 20
+
+
 def test_a_failed_writing_leaves_the_old_video(tmp_path: Path) -> None:
     path = write_video(tmp_path / "x.mp4", colours(2, 64, 64))
     before = path.read_bytes()
@@ -65,6 +73,8 @@ def test_a_failed_writing_leaves_the_old_video(tmp_path: Path) -> None:
         [],
         [np.zeros((64, 64, 3), np.float32)],
         [np.zeros((3, 64, 64), np.uint8)],
+        [np.zeros((64, 64, 2), np.uint8)],
+        [np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 1), np.uint8)],
         [np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)],
     ],
 )

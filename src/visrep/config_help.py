@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from visrep.augment import OPERATORS, signature, summary
 from visrep.config import Command, list_presets, method_configs, policy_configs
 from visrep.config_fields import SECTIONS
 from visrep.config_overrides import PRESET_FOLDER, read_yaml
@@ -27,6 +28,9 @@ def help_text(command: Command) -> str:
     for choice, configs in (("method", method_configs()), ("policy", policy_configs())):
         for name, model in configs.items():
             lines += [f"{choice}={name}", *_rows(model), ""]
+    images = [name for name, operator in sorted(OPERATORS.items()) if "images" in operator.domain]
+    lines += ["Operators of augment and repr_augment, with their defaults; + chains them, none switches them off"]
+    lines += [*(f"  {signature(name):<38} {summary(name).replace('``', '')}" for name in images), ""]
     lines += ["Presets", *(f"  {name:<32} {about}" for name, about in list_presets().items())]
     return "\n".join(lines)
 

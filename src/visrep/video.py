@@ -17,12 +17,21 @@ from visrep.files import TEMPORARY
 MIN_SIDE = 256  # pixels; smaller frames are enlarged by a whole factor, so that pixels stay sharp squares
 
 
+def not_showable(channels: int, dtype: str) -> str | None:
+    """Why frames of so many channels and this NumPy dtype cannot be shown as pictures; None where they can."""
+    if dtype != "uint8":
+        return f"the frames are {dtype} values, and only uint8 pixels can be shown"
+    if channels not in (1, 3):
+        return f"the frames have {channels} channels, and only grey (1) and RGB (3) can be shown"
+    return None
+
+
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 100) -> Path:
     """Encode ``frames`` as ``path`` (.mp4, H.264, yuv420p), replacing it at once when the video is complete.
 
     Args:
         path: file to write; its folder is made when absent.
-        frames: uint8 [H, W, 3] each, all of one size; consumed one at a time.
+        frames: uint8 [H, W, 3], or [H, W, 1] for grey, each, all of one size; consumed one at a time.
         fps: frames per second; the public Proto-RL code uses 100.
 
     Raises:
@@ -40,10 +49,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: int = 100) -> Pat
         with av.open(str(temporary), mode="w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream: VideoStream | None = None
             for index, frame in enumerate(itertools.chain([first], iterator)):
-                if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
+                layout = frame.ndim == 3 and not_showable(frame.shape[2], str(frame.dtype)) is None
+                if not layout or frame.shape != shape:
                     raise ValueError(
                         f"cannot write {path}: frame {index} is {frame.dtype} {list(frame.shape)}; every frame must be "
-                        f"uint8 [height, width, 3] of the first one's size {list(shape)}"
+                        f"uint8 [height, width, 3 or 1] of the first one's size {list(shape)}"
                     )
                 image = _fit(frame)
                 if stream is None:
@@ -66,7 +76,8 @@ def _add_stream(container: av.container.OutputContainer, image: np.ndarray, fps:
 
 
 def _fit(frame: np.ndarray) -> np.ndarray:
-    """[H, W, 3] enlarged by a whole factor to at least MIN_SIDE, then to even sides (yuv420p halves both)."""
+    """[H, W, 3 or 1] to RGB, enlarged by a whole factor to at least MIN_SIDE and even sides (yuv420p halves both)."""
+    frame = np.broadcast_to(frame, (*frame.shape[:2], 3))
     factor = -(-MIN_SIDE // min(frame.shape[:2]))
     if factor > 1:
         frame = frame.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -275,7 +275,11 @@ def _describe(env: gym.Env[Any, Any], spec: EnvSpec) -> LaneInfo:
     frame_shape = _frame_shape(env, spec)
     actions = env.action_space
     if not isinstance(actions, gym.spaces.Box) or len(actions.shape) != 1:
-        raise ValueError(f"env={spec.name} must take a vector of continuous actions, but takes {actions}")
+        raise UserError(
+            f"env={spec.name} takes actions {actions}, but policies here act in continuous boxes, Box of shape (A,): "
+            "choose an environment with such actions; an encoder can be pre-trained on recorded data with discrete "
+            "actions, without acting: visrep pretrain data=<dataset>"
+        )
     core: Any = env.unwrapped
     fingerprint = getattr(core, "fingerprint", None)
     return LaneInfo(

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visrep.augment import Augmentation
 from visrep.data.columns import Index
-from visrep.data.store import StoreSpec
 from visrep.encoders.contract import Encoder, build_encoder
 from visrep.errors import UserError
 from visrep.probes.data import ProbeData
+from visrep.probes.view import AS_THEY_ARE
 
 Role = Literal["encoder", "random", "pixels", "state", "constant"]
 Seen = Callable[[int], None]  # told how many images were encoded
@@ -32,6 +33,7 @@ class Code:
         role: what it is.
         stack: frames it looks at; 0 where it does not look at images.
         width: D.
+        view: what images go through before anything else, in its evaluation form.
         encoder: the network behind it, if there is one.
     """
 
@@ -39,6 +41,7 @@ class Code:
     role: Role
     stack: int = 0
     width: int
+    view: Augmentation = AS_THEY_ARE
     encoder: Encoder | None = None
 
     def features(self, data: ProbeData, offset: int, seen: Seen) -> Tensor:
@@ -53,16 +56,20 @@ class ImageCode(Code):
         """[n, S*C, H, W] in 0..255 to [n, D] on the CPU."""
         raise NotImplementedError
 
+    def images(self, data: ProbeData, offset: int = 0, rows: Index | None = None) -> Iterator[Tensor]:
+        """Images [n, S*C, H, W] as this code sees them; otherwise ``ProbeData.images``."""
+        return map(self.view.evaluate, data.images(self.stack, offset, rows))
+
     def features(self, data: ProbeData, offset: int, seen: Seen) -> Tensor:
         """See ``Code``."""
-        return self._encode_all(data.images(self.stack, offset), data.split.total, seen)
+        return self._encode_all(self.images(data, offset), data.split.total, seen)
 
     def single_frame_features(self, data: ProbeData, seen: Seen) -> Tensor:
         """Features of the newest frame alone, repeated to fill the stack: what is known without any motion."""
 
         def still() -> Iterator[Tensor]:
             channels = data.store.spec.frame_shape[0]
-            for images in data.images(self.stack):
+            for images in self.images(data):
                 yield images[:, -channels:].repeat(1, self.stack, 1, 1)
 
         return self._encode_all(still(), data.split.total, seen)
@@ -80,8 +87,10 @@ class ImageCode(Code):
 class EncoderCode(ImageCode):
     """Features of an encoder, in eval mode, without gradient and without autocast."""
 
-    def __init__(self, name: str, encoder: Encoder, role: Role, device: torch.device) -> None:
-        self.name, self.role = name, role
+    def __init__(
+        self, name: str, encoder: Encoder, role: Role, device: torch.device, view: Augmentation = AS_THEY_ARE
+    ) -> None:
+        self.name, self.role, self.view = name, role, view
         self.encoder = encoder.to(device).eval()
         self.device = device
         self.stack, self.width = encoder.contract.stack, encoder.feature_dim
@@ -99,12 +108,12 @@ class EncoderCode(ImageCode):
         return features
 
 
-def random_twin(encoder: Encoder, seed: int, device: torch.device) -> EncoderCode:
-    """The same architecture with fresh weights. The global random streams stay untouched."""
+def random_twin(encoder: Encoder, seed: int, device: torch.device, view: Augmentation = AS_THEY_ARE) -> EncoderCode:
+    """The same architecture with fresh weights, on the same view. The global random streams stay untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
         fresh = build_encoder(encoder.kind, encoder.contract, **encoder.config())
-    return EncoderCode(f"random {encoder.kind}", fresh, "random", device)
+    return EncoderCode(f"random {encoder.kind}", fresh, "random", device, view)
 
 
 class PixelCode(ImageCode):
@@ -112,12 +121,12 @@ class PixelCode(ImageCode):
 
     role: Role = "pixels"
 
-    def __init__(self, data: ProbeData, stack: int, width: int, seen: Seen) -> None:
+    def __init__(self, data: ProbeData, stack: int, width: int, seen: Seen, view: Augmentation = AS_THEY_ARE) -> None:
         """``width``: components, at most 256 and fewer where the images have fewer directions."""
-        self.stack = stack
+        self.stack, self.view = stack, view
         rows: Index = np.arange(min(PCA_IMAGES, data.split.train))  # the train rows are in random order
         parts = []
-        for images in data.images(stack, rows=rows):
+        for images in self.images(data, rows=rows):
             parts.append(images.flatten(1).float())
             seen(len(images))
         pixels = torch.cat(parts)
@@ -132,7 +141,8 @@ class PixelCode(ImageCode):
         self.width = max(1, min(width, PCA_WIDEST, solid))
         top = vectors[:, -self.width :].flip(1) / values[-self.width :].flip(0).clamp_min(1e-12).sqrt()
         self.components = pixels.T @ top.float()  # [S*C*H*W, k], orthonormal
-        self.name = f"pixels PCA-{self.width}"
+        height, width = images.shape[-2:]
+        self.name = f"pixels PCA-{self.width}" + (f" of {height}x{width}" if view != AS_THEY_ARE else "")
 
     def encode(self, images: Tensor) -> Tensor:
         """See ``ImageCode``."""
@@ -162,17 +172,3 @@ class ConstantCode(Code):
     def features(self, data: ProbeData, offset: int, seen: Seen) -> Tensor:
         """See ``Code``."""
         return torch.zeros(data.split.total, 1)
-
-
-def check_images(encoder: Encoder, spec: StoreSpec, name: str, source: str) -> None:
-    """Raise UserError unless frames [C, H, W] of a dataset are what the encoder takes."""
-    contract = encoder.contract
-    wanted = (contract.channels, contract.height, contract.width)
-    unbounded = contract.low is None or contract.high is None
-    if tuple(spec.frame_shape) != wanted or (unbounded and spec.frame_dtype == "uint8"):
-        there, here = ("x".join(map(str, shape)) for shape in (wanted, spec.frame_shape))
-        kind = "floats of any size" if unbounded else "0..255"
-        raise UserError(
-            f"encoder {name} takes frames of {there} (channels x height x width, {kind}), the dataset {source} holds "
-            f"{here} of {spec.frame_dtype}: probe it on data of its own image size and channels, or collect such data"
-        )

@@ -186,6 +186,15 @@ class ProbeData:
         return (factors if len(kept) else None), torch.from_numpy(earlier[:, kept])
 
 
+def state_names(manifest: Mapping[str, Any]) -> list[str]:
+    """What the manifest, or the environment's fingerprint in it, calls the K state values; empty where it does not."""
+    return list(_about(manifest).get("state_names") or ())
+
+
+def _about(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(manifest.get("environment") or {}), **manifest}
+
+
 def state_factors(
     state: NDArray[np.floating[Any]], manifest: Mapping[str, Any]
 ) -> tuple[NDArray[np.float64], list[str]]:
@@ -196,9 +205,8 @@ def state_factors(
     """
     flat = np.asarray(state, np.float64).reshape(len(state), -1)
     width = flat.shape[1]
-    about = {**(manifest.get("environment") or {}), **manifest}
-    names = list(about.get("state_names") or [f"state[{index}]" for index in range(width)])
-    angles = {int(index) for index in about.get("angles") or ()}
+    names = state_names(manifest) or [f"state[{index}]" for index in range(width)]
+    angles = {int(index) for index in _about(manifest).get("angles") or ()}
     if len(names) != width or any(not 0 <= index < width for index in angles):
         raise UserError(
             f"the dataset's state has {width} values, but its manifest names {len(names)} (state_names) and the angles "

@@ -60,7 +60,7 @@ def _two_views(
     activity = UnitActivity(code.encoder if code.encoder is not None else torch.nn.Identity())
     total = 0.0
     with activity:
-        for images in data.images(code.stack, rows=rows):
+        for images in code.images(data, rows=rows):
             views = [random_shift(images, SHIFT, generator) if shiftable else images for _ in range(2)]
             first, second = (code.encode(view) for view in views)
             total += float(alignment(first, second)) * len(images)

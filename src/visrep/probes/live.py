@@ -31,7 +31,7 @@ DORMANT = 0.025
 
 
 class LiveProbe:
-    """Measures an encoder on the same held-out images every time. Deterministic; draws no random number when called."""
+    """Measures an encoder on the images that it was made with. Deterministic; draws no random number when called."""
 
     def __init__(
         self,

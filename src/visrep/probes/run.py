@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from visrep.augment import Augmentation
 from visrep.console import Console, Progress
 from visrep.data.budget import USABLE, available_ram, text_bytes
 from visrep.data.dataset import open_dataset
@@ -28,13 +29,13 @@ from visrep.probes.codes import (
     Role,
     Seen,
     StateCode,
-    check_images,
     random_twin,
 )
 from visrep.probes.data import FEWEST_TRAIN_ROWS, ProbeData, Split
 from visrep.probes.figure import probe_figure
 from visrep.probes.judge import images_to_encode, judge, reward_targets
 from visrep.probes.place import REPORT, Subject, manifest_digest, replaced
+from visrep.probes.view import AS_THEY_ARE, view_note, view_of
 from visrep.results.figures import save
 
 FORMAT = 1
@@ -114,14 +115,15 @@ def run_probes(
     Raises:
         UserError: too few episodes, images that an encoder does not take, too little memory.
     """
-    for candidate in candidates:
-        check_images(candidate.encoder, store.spec, candidate.name, source)
+    views = [view_of(each.encoder, each.about, store.spec, each.name, source) for each in candidates]
     data = ProbeData(store, samples, max(c.encoder.contract.stack for c in candidates), seed, manifest)
     check_memory(max(candidate.encoder.feature_dim for candidate in candidates), data.split)
-    notes = _notes(data, source)
+    seen_otherwise = [(each, view) for each, view in zip(candidates, views, strict=True) if view != AS_THEY_ARE]
+    notes = [view_note(each.encoder, view, store.spec, each.name) for each, view in seen_otherwise]
+    notes += _notes(data, source)
     for note in notes:
         console.line(f"note: {note}", style="yellow")
-    plan = _plan(candidates, seed, device, data.factors is not None)
+    plan = _plan(candidates, views, seed, device, data.factors is not None)
     total = sum(images_to_encode(each.role, each.stack, data) for each in plan)
     codes = []
     with console.progress(total, "probe", unit="images") as progress:
@@ -148,8 +150,8 @@ def _probe_one(planned: _Planned, data: ProbeData, seed: int, shown: _Shown) -> 
     shown.doing("making it ready")
     code = planned.make(data, shown.seen)
     probes = judge(code, data, seed, shown.seen, shown.doing)
-    about = {"role": code.role, "features": code.width, "stack": code.stack, "about": planned.about}
-    return {"name": code.name, **about, "probes": probes}
+    about = {"role": code.role, "features": code.width, "stack": code.stack, "view": str(code.view)}
+    return {"name": code.name, **about, "about": planned.about, "probes": probes}
 
 
 def probe(
@@ -259,25 +261,28 @@ class _Planned:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def _plan(candidates: Sequence[Candidate], seed: int, device: torch.device, with_state: bool) -> list[_Planned]:
-    """Encoders, then a random encoder per architecture, pixels per stack, the true state, the constant."""
+def _plan(
+    candidates: Sequence[Candidate], views: Sequence[Augmentation], seed: int, device: torch.device, with_state: bool
+) -> list[_Planned]:
+    """Encoders, then a random encoder per architecture and pixels per stack, each per view; true state, constant."""
     plan = []
-    twins: dict[str, Encoder] = {}
-    widths: dict[int, int] = {}
-    for candidate in candidates:
+    twins: dict[str, tuple[Encoder, Augmentation]] = {}
+    widths: dict[tuple[int, Augmentation], int] = {}
+    for candidate, view in zip(candidates, views, strict=True):
         encoder, stack = candidate.encoder, candidate.encoder.contract.stack
-        code = EncoderCode(candidate.name, encoder, "encoder", device)
+        code = EncoderCode(candidate.name, encoder, "encoder", device, view)
         plan.append(_Planned("encoder", stack, code.name, lambda _, __, c=code: c, candidate.about))  # type: ignore[misc]
         if any(True for _ in encoder.parameters()):
-            twins[json.dumps([encoder.kind, encoder.config(), encoder.contract.to_dict()])] = encoder
-        widths[stack] = max(widths.get(stack, 0), encoder.feature_dim)
-    for number, encoder in enumerate(twins.values(), start=1):
-        twin = random_twin(encoder, seed, device)
+            alike = json.dumps([encoder.kind, encoder.config(), encoder.contract.to_dict(), str(view)])
+            twins[alike] = encoder, view
+        widths[stack, view] = max(widths.get((stack, view), 0), encoder.feature_dim)
+    for number, (encoder, view) in enumerate(twins.values(), start=1):
+        twin = random_twin(encoder, seed, device, view)
         twin.name += f" ({number})" if len(twins) > 1 else ""
         about = {"kind": encoder.kind, "config": encoder.config(), "input": encoder.contract.to_dict()}
         plan.append(_Planned("random", twin.stack, twin.name, lambda _, __, c=twin: c, about))  # type: ignore[misc]
-    for stack, width in widths.items():
-        make = lambda data, seen, s=stack, w=width: PixelCode(data, s, w, seen)
+    for (stack, view), width in widths.items():
+        make = lambda data, seen, s=stack, w=width, v=view: PixelCode(data, s, w, seen, v)
         plan.append(_Planned("pixels", stack, "pixels PCA", make))  # type: ignore[arg-type]
     if with_state:
         plan.append(_Planned("state", 0, "true state", lambda data, _: StateCode(data)))

@@ -13,6 +13,7 @@ from visrep.augment import Augmentation, parse_augmentation
 from visrep.augment.contract import Domain
 from visrep.config import Config
 from visrep.errors import UserError
+from visrep.objectives.contract import Objective
 
 
 def policy_augmentation(config: Config, frame_channels: int) -> Augmentation | None:
@@ -78,6 +79,32 @@ def _size_left(key: str, text: str, augment: Augmentation | None, frame_shape: t
         return (height, width) if augment is None else augment.output_size(height, width)
     except UserError as error:
         raise UserError(f"{key}={text}: {error}") from error
+
+
+def action_note(config: Config, frame_channels: int, policy_learns: bool, objective: Objective | None) -> str | None:
+    """What augmented images do to the meaning of the actions that somebody learns from; None for nothing.
+
+    Args:
+        config: of the run.
+        frame_channels: C of one frame.
+        policy_learns: a policy learns from augmented images.
+        objective: that is updated or pays the policy; None without one.
+    """
+    shared = policy_augmentation(config, frame_channels)
+    seen: list[tuple[str, object]] = [("the policy", shared)] if policy_learns else []
+    if objective is not None and "action" in objective.needs().needed:
+        own = objective_augmentation(config, frame_channels, objective.augmented, shared)[1]
+        seen.append((f"method={config.run.method}", own))
+    learners: dict[str, list[str]] = {}
+    for who, augmentation in seen:
+        # An objective that takes images as they are sees an evaluation form, which leaves actions alone.
+        meaning = augmentation.action_meaning if isinstance(augmentation, Augmentation) else None
+        if meaning is not None:
+            learners.setdefault(meaning, []).append(who)
+    if not learners:
+        return None
+    whose = "; ".join(f"for {' and '.join(names)}: {meaning}" for meaning, names in learners.items())
+    return f"actions are learned from as they were taken, but augmented images change what they mean, {whose}"
 
 
 def _parse(key: str, text: str, frame_channels: int, domain: Domain = "images") -> Augmentation | None:

@@ -20,14 +20,14 @@ from visrep.data.mixture import MixedSampler
 from visrep.errors import UserError
 from visrep.log import RunLog
 from visrep.objectives.fitting import require_fields
-from visrep.runs.augmenting import objective_augmentation, policy_augmentation
+from visrep.runs.augmenting import action_note, objective_augmentation, policy_augmentation
 from visrep.runs.compose import Networks, Source, build_networks, build_sampler, compile_networks, reward_priority
 from visrep.runs.finite import require_finite_weights
 from visrep.runs.fit import require_weights
 from visrep.runs.learning import learning_rate
 from visrep.runs.opening import Opened, opened, prepare_device
 from visrep.runs.pretrained import ENCODER_FILE, save_representation, take_over
-from visrep.runs.probing import ProbeWatch, draw_probe
+from visrep.runs.probing import ProbeWatch, draw_probe, states_agree
 from visrep.runs.representation import Representation, make_representation
 from visrep.runs.sheets import Shown, write_sheets
 from visrep.runs.state import RunState, seed_globals
@@ -166,6 +166,7 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
     shared = policy_augmentation(config, channels)
     _, augment = objective_augmentation(config, channels, objective.augmented, shared)
     prepare = None if shared is None else shared.evaluate
+    one_state = states_agree(datasets)
     compile_networks(networks, run.compile)
     return Offline(
         config=config,
@@ -175,7 +176,7 @@ def _build(config: Config, datasets: list[Dataset], device: torch.device, run_di
         sampler=sampler,
         augment=augment,
         generator=torch.Generator(device=device).manual_seed(int(seeds[0])),
-        watch=ProbeWatch(run.probe_frequency, lambda: draw_probe(stores, run.frame_stack, prepare, device)),
+        watch=ProbeWatch(run.probe_frequency, lambda: draw_probe(stores, run.frame_stack, prepare, device, one_state)),
         shown=Shown(networks.encoder, objective, stores, run.frame_stack, prepare, device),
         window=MetricsWindow(device, updates=0),
         log=RunLog(run_dir, 1, tensorboard=run.log_save_tb, console=console, unit="update"),
@@ -199,7 +200,7 @@ def _mixture(
 
 
 def _introduce(offline: Offline, run: Opened) -> None:
-    """Say what is learned from, and record what the run computes on."""
+    """Say what is learned from and what may surprise about it, and record what the run computes on."""
     shares = offline.sampler.weights
     for dataset, share in zip(offline.datasets, shares, strict=True):
         store = dataset.store
@@ -208,6 +209,10 @@ def _introduce(offline: Offline, run: Opened) -> None:
             f"transitions of {store.spec.frame_shape}, {100 * share:.0f} % of each batch)"
         )
     run.announce(offline.provenance(run))
+    networks = offline.networks
+    note = action_note(offline.config, networks.encoder.contract.channels, False, networks.objective)
+    if note is not None:
+        run.console.line(f"note: {note}", style="yellow")
 
 
 def _loop(offline: Offline, state: RunState, run: Opened) -> bool:

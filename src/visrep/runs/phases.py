@@ -37,6 +37,16 @@ class PhasePlan:
     pace: Pace
     latents: bool = False
 
+    @property
+    def augments(self) -> bool:
+        """Whether a policy learns from augmented images (stored latents are those of images as they are)."""
+        return self.phase.learns and not self.latents
+
+    @property
+    def asks_objective(self) -> bool:
+        """Whether the objective is updated, or pays the policy."""
+        return self.encoder_gradient in ("objective", "both") or self.intrinsic != "none"
+
 
 def phase_names(config: Config) -> list[PhaseName]:
     """The phases that the lengths of a run leave, in order, without making any."""

@@ -13,14 +13,17 @@ from torch import Tensor
 
 from visrep.data.anchors import Anchors, Window
 from visrep.data.batch import BatchSpec
+from visrep.data.dataset import Dataset
 from visrep.data.sampler import Sampler
 from visrep.data.store import FrameStore
 from visrep.encoders.contract import Encoder
+from visrep.envs.make import full_name
+from visrep.probes.data import state_names
 from visrep.probes.live import LiveProbe, collapse_warning
 
 IMAGES = 512
 FEWEST = 64  # images below which rank and uniformity say nothing
-SEED = 0  # of which images: every look of a run, and a resumed run, sees the same
+SEED = 0  # of which images: looks at the same rows, by a resumed run too, see the same
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,32 @@ class Drawn:
     episodes: NDArray[np.int64]
 
 
+def states_agree(datasets: Sequence[Dataset]) -> bool:
+    """Whether the state means the same in all of them: values of the same names in one known environment."""
+    meanings = []
+    for dataset in datasets:
+        name, shape = dataset.manifest.get("env"), dataset.store.spec.side.get("state")
+        if name is None or shape is None:
+            return len(datasets) == 1
+        meanings.append((full_name(name), shape, state_names(dataset.manifest)))
+    return all(meaning == meanings[0] for meaning in meanings)
+
+
 def draw_images(
-    stores: Sequence[FrameStore], stack: int, prepare: Callable[[Tensor], Tensor] | None, device: torch.device
+    stores: Sequence[FrameStore],
+    stack: int,
+    prepare: Callable[[Tensor], Tensor] | None,
+    device: torch.device,
+    one_state: bool = False,
 ) -> Drawn:
-    """At most IMAGES drawn evenly from the stores, always the same ones.
+    """At most IMAGES drawn evenly from the stores, the same ones as long as the stores hold the same rows.
 
     Args:
         stores: with frames of one shape.
         stack: frames per image.
         prepare: deterministic half of the augmentation; None where images are taken as they are.
         device: of the encoder.
+        one_state: the states of several stores mean the same; otherwise several have none.
     """
     generator = np.random.default_rng(SEED)
     images, states, episodes = [], [], []
@@ -62,17 +81,22 @@ def draw_images(
         if "state" in store.spec.side:
             states.append(torch.from_numpy(store.read("state", lanes, rows)).flatten(1))
     ids = np.unique(np.concatenate(episodes), axis=0, return_inverse=True)[1].reshape(-1)
-    # Tasks of several stores have states of different meaning: there is no one readout of them.
-    state = states[0] if len(stores) == 1 and states else None
+    # Tasks of several stores may have states of different meaning: there is no one readout of them.
+    readable = len(states) == len(stores) and (one_state or len(stores) == 1)
+    state = torch.cat(states) if readable else None
     shown = torch.cat(images)
     return Drawn(shown if prepare is None else prepare(shown), state, ids)
 
 
 def draw_probe(
-    stores: Sequence[FrameStore], stack: int, prepare: Callable[[Tensor], Tensor] | None, device: torch.device
+    stores: Sequence[FrameStore],
+    stack: int,
+    prepare: Callable[[Tensor], Tensor] | None,
+    device: torch.device,
+    one_state: bool = False,
 ) -> LiveProbe | None:
     """A probe on ``draw_images``; None where they are too few."""
-    drawn = draw_images(stores, stack, prepare, device)
+    drawn = draw_images(stores, stack, prepare, device, one_state)
     if len(drawn.episodes) < FEWEST:
         return None
     return LiveProbe(drawn.images, drawn.state, drawn.episodes, seed=SEED)

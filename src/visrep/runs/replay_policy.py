@@ -15,7 +15,7 @@ from visrep.files import check_place, write_json_atomic, writing
 from visrep.runs.compose import Source, build_agent, build_networks, choose_device, env_spec
 from visrep.runs.evaluation import evaluate, evaluation_lanes
 from visrep.runs.pretrained import load_agent, newest_agent
-from visrep.video import write_video
+from visrep.video import not_showable, write_video
 
 
 def evaluate_run(
@@ -28,7 +28,7 @@ def evaluate_run(
         run: run directory.
         episodes: how many episodes.
         seed: of the evaluation episodes; None takes the run's own evaluation seed.
-        video: path of an mp4 of the first episode, or None.
+        video: path of an mp4 of the first episode, or None. Left out, with a note, where frames cannot be shown.
 
     Returns:
         Exit status 0; the figures are printed and written to ``evaluation.json`` in the run directory.
@@ -48,6 +48,7 @@ def evaluate_run(
     with VectorEnv(env_spec(config), lanes, seed) as envs:
         networks = build_networks(config, Source.of(envs), device)
         path = load_agent(networks, str(agent), leave=("objective",)).path
+        film = _showable(film, envs, console)
         result = evaluate(
             envs,
             build_agent(config, networks, device),
@@ -75,6 +76,15 @@ def check_request(episodes: int = 10, seed: int | None = None) -> None:
         raise UserError(f"episodes={episodes} must be at least 1")
     if seed is not None and seed < 0:
         raise UserError(f"seed={seed} must be at least 0")
+
+
+def _showable(film: Path | None, envs: VectorEnv, console: Console) -> Path | None:
+    """``film``, or None after a note where the frames are no pictures."""
+    reason = not_showable(envs.frame_shape[0], envs.frame_dtype)
+    if film is None or reason is None:
+        return film
+    console.line(f"note: video={film} is not written: {reason}", style="yellow")
+    return None
 
 
 def _video_file(video: str) -> Path:

@@ -16,6 +16,7 @@ from visrep.data.dataset import write_dataset
 from visrep.envs.make import make_env
 from visrep.envs.vector import VectorEnv
 from visrep.log import RunLog
+from visrep.runs.augmenting import action_note
 from visrep.runs.compose import (
     Networks,
     Source,
@@ -42,7 +43,7 @@ from visrep.runs.pictures import write_pictures
 from visrep.runs.pretrained import save_agent, save_pretrained, take_over
 from visrep.runs.rig import build_rig, register
 from visrep.runs.state import RunState, seed_globals
-from visrep.video import write_video
+from visrep.video import not_showable, write_video
 
 
 @dataclass
@@ -150,6 +151,7 @@ def _run_phases(session: Session) -> bool:
         return True
     begun.console.line(f"environment: {begun.config.run.env}, renderer {session.envs.fingerprint.get('renderer')}")
     begun.announce(session.provenance)
+    _say_notes(session, plans)
     for index in range(first_phase, len(plans)):
         plan = plans[index]
         if plan.phase.name == "finetune":
@@ -166,6 +168,19 @@ def _run_phases(session: Session) -> bool:
         if not _run_phase(session, plan, rig, state, index):
             return False
     return True
+
+
+def _say_notes(session: Session, plans: list[PhasePlan]) -> None:
+    """What may surprise about the run, before it begins."""
+    config, envs = session.config, session.envs
+    learning = [plan for plan in plans if plan.augments]
+    objective = session.networks.objective if any(plan.asks_objective for plan in learning) else None
+    notes = [action_note(config, envs.frame_shape[0], bool(learning), objective)]
+    if config.run.save_video and config.run.num_eval_episodes and config.run.observation == "pixels":
+        reason = not_showable(envs.frame_shape[0], envs.frame_dtype)
+        notes.append(None if reason is None else f"no videos are written: {reason}")
+    for note in filter(None, notes):
+        session.opened.console.line(f"note: {note}", style="yellow")
 
 
 def _build_phase(session: Session, plan: PhasePlan) -> tuple[Rig, RunState]:
@@ -299,5 +314,5 @@ def _evaluate(session: Session) -> None:
         episodes=len(result.returns),
         return_std=float(np.std(result.returns)),
     )
-    if run.save_video and run.observation == "pixels":
+    if run.save_video and not_showable(session.envs.frame_shape[0], session.envs.frame_dtype) is None:
         write_video(session.opened.directory.video / f"{counters.agent_step}.mp4", result.frames)

@@ -24,6 +24,7 @@ from visrep.objectives.contract import Objective, Paints
 from visrep.results import figures
 from visrep.runs.probing import FEWEST, Drawn, draw_images
 from visrep.runs.update import augmented
+from visrep.video import not_showable
 
 SHEET = 24  # observations on a sheet, and on one of paintings half as many with what was painted of each
 COLUMNS = 12
@@ -59,7 +60,7 @@ def write_sheets(shown: Shown, folder: Path) -> list[Path]:
     ``reconstructions.png`` where the objective paints. Nothing for frames that are neither grey nor RGB.
     """
     channels, height, width = shown.stores[0].spec.frame_shape
-    if channels not in (1, 3) or shown.stores[0].spec.frame_dtype != "uint8":
+    if not_showable(channels, shown.stores[0].spec.frame_dtype) is not None:
         return []
     caption = f"Observations as they are stored, {height} x {width} pixels"
     written = [figures.save(_observations(shown), folder / "sample_frames.png", caption)]
