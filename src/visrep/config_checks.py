@@ -22,9 +22,10 @@ ACTING = frozenset(
     {
         "render", "num_envs", "num_train_steps", "num_expl_steps", "num_random_steps", "num_seed_steps", "seed_actions",
         "seed_action_std", "eval_frequency", "num_eval_episodes", "policy", "encoder_gradient", "intr_coef",
-        "intr_reward_norm", "transfer", "keep", "n_step", "updates_per_agent_step", "encoder_update_frequency",
-        "time_limits", "replay_buffer_capacity", "repr_updates", "repr_start_steps", "repr_init_updates", "replay",
-        "latent_dtype", "latent_shift", "save_video", "save_model", "save_frequency", "save_buffer",
+        "intr_reward_norm", "transfer", "encoder_lr_scale", "keep", "n_step", "updates_per_agent_step",
+        "encoder_update_frequency", "time_limits", "replay_buffer_capacity", "repr_updates", "repr_start_steps",
+        "repr_init_updates", "replay", "latent_dtype", "latent_shift", "save_video", "save_model",
+        "save_frequency", "save_buffer",
     }
 )  # fmt: skip
 

@@ -82,6 +82,9 @@ class MethodFields(_Section):
     transfer: Literal["frozen", "finetune", "scratch"] = Field(
         "frozen", description="the encoder in the task phase: frozen, trained further, or re-initialised"
     )
+    encoder_lr_scale: Positive = Field(
+        1.0, description="learning rate of the critic's optimiser on the encoder, relative to lr"
+    )
     keep: tuple[Literal["actor", "critic", "alpha"], ...] = Field(
         ("actor",), description="parts of the exploration policy that the task phase starts from, e.g. actor,critic"
     )

@@ -93,6 +93,8 @@ def test_the_critic_trains_the_encoder_at_the_policys_rate(arm: str) -> None:
     assert one.encoder_optimizer is not None
     (group,) = one.encoder_optimizer.param_groups
     assert group["lr"] == 0.003 and group["params"] == list(one.encoder.parameters())
+    slower = learner(f"encoder_gradient={arm}", "lr=0.003", "encoder_lr_scale=0.1").encoder_optimizer
+    assert slower is not None and slower.param_groups[0]["lr"] == pytest.approx(0.0003)
 
 
 def test_the_objective_may_have_an_augmentation_of_its_own() -> None:

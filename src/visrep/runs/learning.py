@@ -69,7 +69,7 @@ def build_learner(
         augment=augment,
         repr_augment=repr_augment,
         shares_images=shares,
-        encoder_optimizer=adam(encoder.parameters(), run.lr) if critic_trains else None,
+        encoder_optimizer=adam(encoder.parameters(), run.lr * run.encoder_lr_scale) if critic_trains else None,
         encoder_gradient=encoder_gradient,
         intrinsic=intrinsic,
         intr_coef=run.intr_coef,
