@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from run_tools import add_suite, words
+from run_tools import words
 from test_offline import dataset, pretrain
 
 from visrep.cli import main
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 BEGIN = "note: actions are learned from as they were taken"
 FLIP = "flip: left and right are swapped, so an action that moves sideways means its mirror image"
-
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def notes(said: str) -> list[str]:

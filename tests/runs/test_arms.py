@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_tools import add_suite, records, tensors
+from run_tools import records, tensors
 
 import visrep.runs.update as update_module
 from visrep.cli import main
 from visrep.config import load_config
 from visrep.runs.representation import Representation
+
+pytestmark = pytest.mark.usefixtures("in_process")
 
 # The paper's preset, shrunk; learning begins at agent step 24.
 SMALL = (
@@ -23,14 +24,6 @@ SMALL = (
     "encoder_channels=4", "probe_frequency=20",
 )  # fmt: skip
 UPDATES = 100 - 24
-
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(folder: Path, *more: str, command: str = "train") -> Path:

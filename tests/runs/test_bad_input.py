@@ -6,13 +6,12 @@ import errno
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_tools import add_suite, assert_same_run, events, final_state, records, words
+from run_tools import assert_same_run, events, final_state, records, words
 
 import visrep.data.files
 import visrep.files
@@ -25,13 +24,7 @@ from visrep.objectives.contract import Loss
 from visrep.objectives.proto import ProtoObjective
 from visrep.runs.monitor import Monitor
 
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 @pytest.fixture

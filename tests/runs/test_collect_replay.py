@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from run_tools import add_suite, finish, start, stored_rows, words
 
 from visrep.cli import main
@@ -26,15 +25,9 @@ from visrep.runs.phases import phase_names
 from visrep.runs.pretrained import dataset_settings
 from visrep.runs.saved_replay import find_replay
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 QUIET = Console(stream=StringIO())
-
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def train(folder: Path, *more: str, command: str = "pretrain") -> Path:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from run_tools import add_suite, words
+from run_tools import words
 
 from test_video import decode
 from visrep.cli import main
 from visrep.envs.vector import EnvSpec, VectorEnv
 from visrep.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def train(run_dir: Path, factory: str, *more: str) -> int:

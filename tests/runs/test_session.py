@@ -24,15 +24,9 @@ from visrep.data.actions import ActionSpec
 from visrep.data.dataset import open_dataset
 from visrep.data.store import StoreSpec
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_references_command_leaves_the_promised_files(tmp_path: Path) -> None:
