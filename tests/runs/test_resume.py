@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from run_tools import (
-    add_suite,
     assert_same,
     assert_same_run,
     events,
@@ -61,15 +59,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[case]
 
     return run
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For runs in the test's own process."""
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_same_seed_twice(uninterrupted: Any, tmp_path: Path) -> None:
