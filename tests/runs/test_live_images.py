@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from run_tools import add_suite, records
+from run_tools import records
 from test_offline import dataset, pretrain
 
 from visrep.data.dataset import open_dataset
 from visrep.runs.probing import draw_images, states_agree
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def change(folder: Path, **entries: Any) -> Path:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from run_tools import SERVER, add_suite, assert_same, events, records, tensors
+from run_tools import SERVER, assert_same, events, records, tensors
 
 import visrep
 from visrep.cli import main
@@ -30,6 +29,8 @@ from visrep.runs.checkpoints import CheckpointStore
 from visrep.runs.pretrained import dataset_settings
 from visrep.runs.representation import Representation
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 SMALL = (
     "encoder_channels=4", "batch_size=6", "num_repr_updates=12", "threads=1", "log_frequency_step=3",
     "log_save_tb=false", "checkpoint_frequency=4", "probe_frequency=5", "frame_stack=2",
@@ -37,14 +38,6 @@ SMALL = (
 TWO = ActionSpec(2)
 CPU = torch.device("cpu")
 TRAINED = sorted(name for name, cls in OBJECTIVES.items() if cls.trains_encoder)
-
-
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def dataset(

@@ -25,6 +25,8 @@ from visrep.runs import replay_policy
 from visrep.runs.compose import Networks, Source, build_networks, env_spec
 from visrep.runs.pretrained import find_pretrained_run, inheritable, inherited_settings, load_agent, take_over
 
+pytestmark = pytest.mark.usefixtures("in_process")
+
 CPU = torch.device("cpu")
 TASK = ("num_train_steps=60", "threads=1", "keep=actor")
 
@@ -41,14 +43,6 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert main(["pretrain", *typed]) == 0
         torch.set_num_threads(threads)
         yield run_dir
-
-
-@pytest.fixture(autouse=True)
-def suite(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    add_suite(monkeypatch)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def finetune(run_dir: Path, source: Path, *more: str) -> dict[str, dict[str, torch.Tensor]]:
