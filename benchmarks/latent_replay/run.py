@@ -6,7 +6,8 @@ The policy is ATC's SAC on its DeepMind Control encoder (32x7x7 latents; ``--enc
 augments stacked frames by a random shift and encodes them with the frozen encoder; "latents" augments what that encoder
 gave once by a subpixel shift, and runs no convolution; "pixels, encoder trained" is the end-to-end agent for scale.
 Store, sampler, learner and update are the framework's. Every round times all contestants, one after the other;
-sampling is timed apart.
+sampling is timed apart. The products of an update (convolutions, matrices) are counted too: with equal speed in all of
+them and nothing else to do, a ratio of times would be the ratio of these counts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from visrep.allocator import keep_freed_memory
 from visrep.augment import parse_augmentation
@@ -121,6 +123,7 @@ def measure(contestants: dict[str, Contestant], repeats: int, clock: Callable[[]
     return {
         name: {
             "step_bytes": contestants[name].step_bytes,
+            "gflop": gflop(contestants[name]),
             "seconds": lists,
             "medians": {what: statistics.median(values) for what, values in lists.items()},
         }
@@ -128,19 +131,29 @@ def measure(contestants: dict[str, Contestant], repeats: int, clock: Callable[[]
     }
 
 
+def gflop(contestant: Contestant) -> float:
+    """Billions of floating-point operations in the products of an update, the mean over the ticks."""
+    with FlopCounterMode(display=False) as counter:
+        for tick in TICKS:
+            update(contestant.learner, contestant.sampler.sample(), tick, tick)
+    return float(counter.get_total_flops()) / len(TICKS) / 1e9
+
+
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| policy | learns from | bytes per step | sample ms | update ms | pixels / this | with sampling |",
-        "|---|---|---|---|---|---|---|",
+        "| policy | learns from | bytes per step | sample ms | update ms | pixels / this | with sampling | GFLOP "
+        "| pixels / this by GFLOP |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for policy, rows in results.items():
-        pixels = rows["pixels"]["medians"]
+        pixels, products = rows["pixels"]["medians"], rows["pixels"]["gflop"]
         for name, row in rows.items():
             sample, step = row["medians"]["sample"], row["medians"]["update"]
             lines.append(
                 f"| {policy} | {name} | {row['step_bytes']:,} | {1e3 * sample:.2f} | {1e3 * step:.1f} | "
-                f"{pixels['update'] / step:.1f} | {(pixels['sample'] + pixels['update']) / (sample + step):.1f} |"
+                f"{pixels['update'] / step:.1f} | {(pixels['sample'] + pixels['update']) / (sample + step):.1f} | "
+                f"{row['gflop']:.2f} | {products / row['gflop']:.1f} |"
             )
     return "\n".join(lines)
 

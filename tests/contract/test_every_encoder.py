@@ -59,6 +59,18 @@ def test_memory_format_changes_nothing_but_speed(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONAL)
+@pytest.mark.parametrize("count", [31, 32, 33, 65])
+def test_a_pass_without_gradient_gives_the_same(kind: str, count: int) -> None:
+    encoder = build_encoder(kind, contract_of(kind))
+    seen = images(encoder.contract, count)
+    with torch.no_grad():
+        features, latents = encoder(seen), encoder.latents(seen)
+    assert not features.requires_grad
+    torch.testing.assert_close(features, encoder(seen).detach())
+    torch.testing.assert_close(latents, encoder.latents(seen).detach())
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONAL)
 @pytest.mark.parametrize("stack", [1, 3])
 @pytest.mark.parametrize("size", [40, 84])
 def test_features_of_uint8_and_float_agree(kind: str, size: int, stack: int) -> None:

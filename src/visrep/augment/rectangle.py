@@ -59,8 +59,12 @@ def _cut_by_copying(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, 
         out[:, first:last, begin:end] = source[:, first + down : last + down, begin + right : end + right]
         if border == "black":
             continue
-        out[:, first:last, :begin] = out[:, first:last, begin : begin + 1]
-        out[:, first:last, end:] = out[:, first:last, end - 1 : end]
-        out[:, :first] = out[:, first : first + 1]
-        out[:, last:] = out[:, last - 1 : last]
+        if begin:  # numpy takes its time even where there is nothing to fill
+            out[:, first:last, :begin] = out[:, first:last, begin : begin + 1]
+        if end < size[1]:
+            out[:, first:last, end:] = out[:, first:last, end - 1 : end]
+        if first:
+            out[:, :first] = out[:, first : first + 1]
+        if last < size[0]:
+            out[:, last:] = out[:, last - 1 : last]
     return cut_out

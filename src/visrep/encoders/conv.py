@@ -45,12 +45,12 @@ class DMLabEncoder(ConvStack):
     table = (Layer(1, 8, 4), Layer(2, 4, 2), Layer(2, 3, 1, 1), Layer(2, 3, 1, 1))
     default_init = "kaiming"
 
-    def latents(self, images: Tensor) -> Tensor:
+    def layers(self, scaled: Tensor) -> Tensor:
         """a₂ = ReLU(conv₂), u₃ = conv₃(a₂) + a₂, u₄ = conv₄(ReLU(u₃)) + u₃, then ReLU(u₄): [B, F, H', W'].
 
         The second skip adds u₃ as it was before its ReLU, as ATC's source does.
         """
-        a2 = self.convs[:4](self._scaled(images))
+        a2 = self.convs[:4](scaled)
         u3 = self.convs[4](a2) + a2
         u4: Tensor = self.convs[6](u3.relu()) + u3
         return u4.relu_()

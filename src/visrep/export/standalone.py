@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -116,7 +116,7 @@ def _needed(kind: type[Encoder]) -> tuple[list[FunctionType], list[FunctionType]
     while queue:
         caller = queue.pop(0)
         (methods if "." in caller.__qualname__ else functions)[caller.__name__] = caller
-        for name in caller.__code__.co_names:
+        for name in _names(caller.__code__):
             value = caller.__globals__.get(name)
             used = getattr(kind, name, None) if value is None else value
             if isinstance(used, FunctionType) and used.__module__.partition(".")[0] in packages:
@@ -128,6 +128,12 @@ def _needed(kind: type[Encoder]) -> tuple[list[FunctionType], list[FunctionType]
                     "neither torch nor a function beside it"
                 )
     return list(methods.values()), list(functions.values())
+
+
+def _names(code: CodeType) -> list[str]:
+    """Names that compiled code looks up, those of its comprehensions and inner functions too."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return [*code.co_names, *(name for constant in inner for name in _names(constant))]
 
 
 def _source(function: Callable[..., Any]) -> str:
