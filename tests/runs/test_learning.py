@@ -101,6 +101,11 @@ def test_the_objective_may_have_an_augmentation_of_its_own() -> None:
     one = learner("repr_augment=shift(2)")
     assert (str(one.augment), str(one.repr_augment)) == ("shift(pad=4, p=1.0)", "shift(pad=2, p=1.0)")
     assert not one.shares_images and learner().shares_images
+    one = learner("augment=shift+cutout", "repr_augment=flip + shift", "shift_pad=3")
+    assert str(one.augment).startswith("shift(pad=3, p=1.0)+cutout(")
+    assert str(one.repr_augment).endswith("+shift(pad=3, p=1.0)")
+    one = learner("augment=shift+flip", "repr_augment=shift", "shift_pad=0")
+    assert str(one.augment).startswith("flip(") and one.repr_augment is None
 
 
 def test_pulses_count_agent_steps() -> None:

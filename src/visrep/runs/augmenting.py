@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from visrep.augment import Augmentation, parse_augmentation
 from visrep.augment.contract import Domain
-from visrep.config import Config
+from visrep.config import Config, RunConfig
 from visrep.errors import UserError
 from visrep.objectives.contract import Objective
 
@@ -26,8 +26,7 @@ def policy_augmentation(config: Config, frame_channels: int) -> Augmentation | N
     run = config.run
     if run.observation == "state":
         return None
-    text = f"shift({run.shift_pad})" if run.augment == "shift" and run.shift_pad else run.augment
-    return _parse("augment", "none" if text == "shift" else text, frame_channels)
+    return _parse("augment", _padded(run.augment, run.shift_pad), frame_channels)
 
 
 def encoder_image_size(config: Config, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
@@ -40,7 +39,7 @@ def encoder_image_size(config: Config, frame_shape: tuple[int, int, int]) -> tup
     size = _size_left("augment", run.augment, policy_augmentation(config, channels), frame_shape)
     if config.objective is None or run.repr_augment == "same":
         return size
-    own = _size_left("repr_augment", run.repr_augment, _parse("repr_augment", run.repr_augment, channels), frame_shape)
+    own = _size_left("repr_augment", run.repr_augment, _own(run, channels), frame_shape)
     if own != size:
         raise UserError(
             f"repr_augment={run.repr_augment} gives the encoder images of {own[0]}x{own[1]} pixels and augment="
@@ -70,7 +69,18 @@ def objective_augmentation(
         assert policy_has is not None, "the case above"
         evaluate = policy_has.evaluate
         return False, lambda images, generator: evaluate(images)
-    return False, _parse("repr_augment", text, frame_channels)
+    return False, _own(config.run, frame_channels)
+
+
+def _own(run: RunConfig, frame_channels: int) -> Augmentation | None:
+    return _parse("repr_augment", _padded(run.repr_augment, run.shift_pad), frame_channels)
+
+
+def _padded(text: str, pad: int) -> str:
+    """The text with ``pad`` pixels for every shift that names no number; without these shifts where ``pad`` is 0."""
+    terms = [term.strip() for term in text.split("+")]
+    kept = [f"shift({pad})" if term == "shift" else term for term in terms if pad or term != "shift"]
+    return "+".join(kept) or "none"
 
 
 def _size_left(key: str, text: str, augment: Augmentation | None, frame_shape: tuple[int, int, int]) -> tuple[int, int]:
