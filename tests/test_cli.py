@@ -48,7 +48,7 @@ def test_bad_input_is_one_message_and_status_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(command) == 1
+    assert main(command) == 2
     said = capsys.readouterr()
     assert all(part in said.err for part in parts), said.err
     assert "Traceback" not in said.err
@@ -79,9 +79,9 @@ def _fails(error: BaseException) -> Any:
 @pytest.mark.parametrize(
     ("error", "status", "says"),
     [
-        (UserError("mend this"), 1, "visrep report: mend this"),
+        (UserError("mend this"), 2, "visrep report: mend this"),
         (KeyboardInterrupt(), 130, "visrep report: interrupted"),
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "train.csv"), 1, "No space left on device: 'train.csv'"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "train.csv"), 2, "No space left on device: 'train.csv'"),
     ],
 )
 def test_how_failures_end(
@@ -101,7 +101,7 @@ def test_our_own_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_installed_module_passes_the_status_on(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "visrep.cli", "trian"], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1 and "Did you mean train" in done.stderr
+    assert done.returncode == 2 and "Did you mean train" in done.stderr
     assert subprocess.run([sys.executable, "-m", "visrep.cli"], capture_output=True, cwd=tmp_path).returncode == 0
 
 
@@ -114,7 +114,7 @@ def test_run_dir_may_start_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("visrep.runs.session.run", run)
-    assert main(["train", "run_dir=~/runs/one"]) == 1
+    assert main(["train", "run_dir=~/runs/one"]) == 2
     assert given == [tmp_path / "runs" / "one"]
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from visrep.command_keys import OWN_KEYS, read_keys
 from visrep.command_keys import help_text as own_help_text
-from visrep.errors import UserError, nearest
+from visrep.errors import EXIT_STATUS, UserError, nearest
 
 USAGE = """visrep: see first, act later
 
@@ -45,7 +45,7 @@ SYSTEM_REFUSALS = frozenset(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 done, 1 the user must mend something, 130 interrupted)."""
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 the user must mend something, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE)
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         near = nearest(name, commands)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         print(f"visrep: unknown command {name!r}.{hint} Known: {', '.join(commands)}", file=sys.stderr)
-        return 1
+        return EXIT_STATUS
     if _wants_help(rest):
         print(_help(name))
         return 0
@@ -64,13 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return commands[name](rest)
     except UserError as error:
         print(f"visrep {name}: {error}", file=sys.stderr)
-        return 1
+        return EXIT_STATUS
     except OSError as error:
         if error.errno not in SYSTEM_REFUSALS:
             raise
         hint = "; the newest checkpoint is as it was, the same command continues from it" if name in RUNS else ""
         print(f"visrep {name}: {error}{hint}", file=sys.stderr)
-        return 1
+        return EXIT_STATUS
     except KeyboardInterrupt:
         print(f"visrep {name}: interrupted", file=sys.stderr)
         return 130

@@ -112,7 +112,9 @@ class UpdateFields(_Section):
         description="augmentation of the policy's images, e.g. crop(84)+cutout; all operators: at the end of "
         "--help and in docs/augmentations.md",
     )
-    shift_pad: CountOrZero = Field(4, description="pixels in each direction of an augmentation's shift without a number; 0 = none")
+    shift_pad: CountOrZero = Field(
+        4, description="pixels in each direction of an augmentation's shift without a number; 0 = none"
+    )
     time_limits: Literal["bootstrap", "mask"] = Field(
         "bootstrap", description="transitions cut off by a time limit: bootstrapped, or left out of the policy's losses"
     )

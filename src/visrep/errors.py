@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_STATUS = 2  # of a command that the user must mend something for; without that, it would end so again
+
 
 class UserError(ValueError):
     """Something that the user can mend; the message says what is wrong, where, and what to do."""

@@ -56,7 +56,7 @@ def test_a_class_is_shown_as_code_that_runs(
         scope = {"env": env}
         monkeypatch.setattr(stable_baselines3, "SAC", functools.partial(stable_baselines3.SAC, buffer_size=10))
     exec(code, scope)
-    assert export(f"encoder={encoder_file}", f"to={to}", "out=x") == 1
+    assert export(f"encoder={encoder_file}", f"to={to}", "out=x") == 2
     assert "leave out=x away" in capsys.readouterr().err
 
 
@@ -73,13 +73,13 @@ def test_a_class_is_shown_as_code_that_runs(
 def test_wrong_words_are_refused(
     words: list[str], says: str, encoder_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export(f"encoder={encoder_file}", *words) == 1
+    assert export(f"encoder={encoder_file}", *words) == 2
     assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("to", ["onnx", "standalone", "sb3", "torchrl"])
 def test_an_encoder_that_is_not_there_is_refused(to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert export(f"encoder={tmp_path}/none.safetensors", f"to={to}", f"out={tmp_path}/x") == 1
+    assert export(f"encoder={tmp_path}/none.safetensors", f"to={to}", f"out={tmp_path}/x") == 2
     said = capsys.readouterr().err
     assert "none.safetensors does not exist" in said and "Traceback" not in said
 
@@ -112,7 +112,7 @@ def test_what_export_did_not_write_stays(
     (tmp_path / "run" / "model" / "encoder.safetensors").write_bytes(encoder_file.read_bytes())
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "mine", [], [])), tmp_path / "foreign.onnx")
     before, places = content(tmp_path), {"home": tmp_path, "encoder": encoder_file}
-    assert export(f"encoder={encoder_file}", *words.format(**places).split()) == 1
+    assert export(f"encoder={encoder_file}", *words.format(**places).split()) == 2
     said = capsys.readouterr().err
     assert says.format(**places) in said and "Traceback" not in said, said
     assert content(tmp_path) == before
@@ -136,7 +136,7 @@ def test_an_earlier_export_of_the_same_kind_is_replaced(
         assert (out / "use.py").read_text() == "mine" and (out / "README.md").exists()
     second = content(tmp_path)
     wrong = {"onnx": "standalone", "standalone": "onnx"}[to]
-    assert export(f"encoder={other}", f"to={wrong}", f"out={out}") == 1
+    assert export(f"encoder={other}", f"to={wrong}", f"out={out}") == 2
     assert content(tmp_path) == second
 
 
@@ -145,10 +145,10 @@ def test_weights_that_took_the_place_of_the_exported_ones_stay(
 ) -> None:
     out = tmp_path / "alone"
     assert export(f"encoder={encoder_file}", "to=standalone", f"out={out}") == 0
-    assert export(f"encoder={out / 'encoder.safetensors'}", "to=standalone", f"out={out}") == 1
+    assert export(f"encoder={out / 'encoder.safetensors'}", "to=standalone", f"out={out}") == 2
     assert "which is to be exported" in capsys.readouterr().err
     save_encoder(encoder_of("dmlab"), out / "encoder.safetensors", {})
     before = content(out)
-    assert export(f"encoder={encoder_file}", "to=standalone", f"out={out}") == 1
+    assert export(f"encoder={encoder_file}", "to=standalone", f"out={out}") == 2
     assert "holds encoder.safetensors, which visrep export to=standalone did not write" in capsys.readouterr().err
     assert content(out) == before

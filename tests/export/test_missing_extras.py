@@ -58,7 +58,7 @@ def test_the_command_says_so_too_and_writes_nothing(encoder_file: Path, tmp_path
     out = tmp_path / "encoder.onnx"
     words = ["export", f"encoder={encoder_file}", "to=onnx", f"out={out}"]
     done = without(["onnxruntime"], f"from visrep.cli import main\nsys.exit(main({words!r}))")
-    assert done.returncode == 1 and not out.exists() and "Traceback" not in done.stderr
+    assert done.returncode == 2 and not out.exists() and "Traceback" not in done.stderr
     assert done.stderr.startswith("visrep export: ") and "pip install 'visrep[onnx]'" in done.stderr
 
 

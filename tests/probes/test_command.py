@@ -97,7 +97,7 @@ def test_one_run_gives_json_table_and_figure(data: Path, tmp_path: Path, capsys:
 def test_several_encoders_share_rows_and_controls(data: Path, tmp_path: Path) -> None:
     one, two = encoder_run(tmp_path / "one"), encoder_run(tmp_path / "two", seed=1)
     both = f"encoder={one},{two / 'model' / 'encoder.safetensors'}"
-    assert main(["probe", both, f"data={data}"]) == 1  # where to?
+    assert main(["probe", both, f"data={data}"]) == 2  # where to?
     out = tmp_path / "out"
     assert main(["probe", both, f"data={data}", "samples=100", f"out={out}", "device=cpu"]) == 0
     codes = json.loads((out / "probe.json").read_text())["codes"]
@@ -192,7 +192,7 @@ def test_bad_input_is_one_message(
         places["other"] = encoder_run(tmp_path / "other", size=32)
     if "{short}" in words[-1]:
         places["short"] = arena_data(tmp_path / "short", episodes=4)
-    assert main(["probe", *(word.format(**places) for word in words)]) == 1
+    assert main(["probe", *(word.format(**places) for word in words)]) == 2
     said = capsys.readouterr().err
     assert all(part.format(**places) in said for part in parts) and "Traceback" not in said, said
     assert not list(tmp_path.glob("run/probe"))
@@ -247,7 +247,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     home = encoder_run(tmp_path / "run")
     monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
     monkeypatch.setattr(run, "open_dataset", lambda *_, **__: pytest.fail("the data were opened"))
-    assert main(["probe", f"encoder={home}", f"data={data}", f"out={tmp_path}/new/folder", "device=cpu"]) == 1
+    assert main(["probe", f"encoder={home}", f"data={data}", f"out={tmp_path}/new/folder", "device=cpu"]) == 2
     said = capsys.readouterr().err
     assert f"cannot write {tmp_path}/new/folder (Permission denied)" in said and "nothing was done yet" in said
     assert not (tmp_path / "new").exists()
@@ -261,7 +261,7 @@ def test_the_table_is_shown_even_if_the_files_cannot_be_written(
 
     monkeypatch.setattr(run, "write_json_atomic", full)
     words = ["probe", f"encoder={encoder_run(tmp_path / 'run')}", f"data={data}", "samples=60", "device=cpu"]
-    assert main(words) == 1
+    assert main(words) == 2
     said = capsys.readouterr()
     assert "| true state |" in said.out and "no space left" in said.err and "written:" not in said.out
 

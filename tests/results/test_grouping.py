@@ -61,4 +61,4 @@ def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"{tmp_path}/out/page.html\n"
     text = (tmp_path / "out" / "page.html").read_text()
     assert "3 runs in 2 groups" in text and "method=atc (n = 2)" in text and "evaluation return" in text
-    assert main(["compare", f"runs={tmp_path}/nothing"]) == 1
+    assert main(["compare", f"runs={tmp_path}/nothing"]) == 2

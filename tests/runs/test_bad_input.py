@@ -29,11 +29,11 @@ pytestmark = pytest.mark.usefixtures("in_process")
 
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str]) -> Any:
-    """Run ``visrep``, demand exit status 1 without a traceback, and return what it said on standard error."""
+    """Run ``visrep``, demand exit status 2 without a traceback, and return what it said on standard error."""
 
     def run(*command: str) -> str:
         capfd.readouterr()
-        assert main(command) == 1
+        assert main(command) == 2
         said = capfd.readouterr()
         assert "Traceback" not in said.out + said.err
         assert said.err.startswith(f"visrep {command[0]}: ")

@@ -369,7 +369,7 @@ def make_blind(**options: Any) -> ShortToy:
 )
 def test_bad_input(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keys = {word.partition("=")[0]: word for word in ("env=short/toy", f"out={tmp_path / 'data'}", *words)}
-    assert main(["collect", *keys.values()]) == 1
+    assert main(["collect", *keys.values()]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data" / "dataset.json").exists()
 

@@ -141,7 +141,7 @@ def test_the_phases_of_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert open_dataset(save(both, tmp_path / "early", "pretrain")).store.transitions == 80
     assert main(command) == 0
     capsys.readouterr()
-    assert main(["collect", f"replay={both}", "phase=pretrain", f"out={tmp_path / 'late'}"]) == 1
+    assert main(["collect", f"replay={both}", "phase=pretrain", f"out={tmp_path / 'late'}"]) == 2
     said = capsys.readouterr().err
     assert "rows of phase pretrain are gone" in said and "save_buffer=true" in said and "phase=finetune" in said
     assert not (tmp_path / "late").exists()
@@ -238,7 +238,7 @@ def test_a_run_that_is_running(run: Path, tmp_path: Path) -> None:
 def test_keys_that_do_not_go_together(
     keys: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["collect", f"out={tmp_path / 'data'}", *keys]) == 1
+    assert main(["collect", f"out={tmp_path / 'data'}", *keys]) == 2
     assert says in capsys.readouterr().err and not (tmp_path / "data").exists()
 
 
@@ -251,7 +251,7 @@ def test_a_run_on_recorded_data_has_no_replay_and_no_policy(
     assert "learned from recorded data" in refusal(offline, tmp_path / "data")
     capsys.readouterr()
     for command in (["evaluate", f"run={offline}"], ["collect", f"policy={offline}", "out=x", "episodes=1"]):
-        assert main(command) == 1
+        assert main(command) == 2
         said = capsys.readouterr().err
         assert "learned from recorded data" in said and "no policy" in said and f"finetune encoder={offline}" in said
 
@@ -266,7 +266,7 @@ def test_latents_are_said_to_be_latents(full: Path, tmp_path: Path, capsys: pyte
     capsys.readouterr()
     for command in (["pretrain", f"data={out}", f"run_dir={tmp_path / 'offline'}", "threads=1"],
                     ["probe", f"encoder={full}", f"data={out}"]):  # fmt: skip
-        assert main(command) == 1
+        assert main(command) == 2
         said = capsys.readouterr().err
         assert f"{out} holds latents of a frozen encoder (" in said and "replay=pixels" in said
     assert not (tmp_path / "offline").exists()
@@ -274,7 +274,7 @@ def test_latents_are_said_to_be_latents(full: Path, tmp_path: Path, capsys: pyte
 
 def test_a_runs_own_folders_are_no_datasets(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, what in ((full, "a run"), (full / "state", "part of a run"), (full / "state" / "store-pretrain", "")):
-        assert main(["probe", f"encoder={full}", f"data={folder}"]) == 1
+        assert main(["probe", f"encoder={full}", f"data={folder}"]) == 2
         said = capsys.readouterr().err
         assert f"{folder} is {what}" in said and f"visrep collect replay={full} " in said
         assert ("phase=pretrain" in said) == folder.name.startswith("store")
@@ -308,7 +308,7 @@ def test_folders_that_hold_something_else(run: Path, tmp_path: Path, capsys: pyt
         save(run, episodes)
     with pytest.raises(UserError, match="is not empty and holds no dataset"):
         save(run, tmp_path)
-    assert main([*record, f"out={out}"]) == 1
+    assert main([*record, f"out={out}"]) == 2
     assert "visrep collect did not record: choose another out" in capsys.readouterr().err
 
 
@@ -322,7 +322,7 @@ def test_a_copy_that_was_cut_short_begins_again(
     assert (out / "image.npy").exists() and not (out / "dataset.json").exists()
     with pytest.raises(UserError, match="not finished: run the same collect command again"):
         open_dataset(out)
-    assert main(["collect", "env=short/toy", "episodes=1", f"out={out}"]) == 1
+    assert main(["collect", "env=short/toy", "episodes=1", f"out={out}"]) == 2
     assert "holds an unfinished copy of a run's replay" in capsys.readouterr().err
     assert_equals_the_runs_own(save(run, out), run / "buffer" / "pretrain", run)
 

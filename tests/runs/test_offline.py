@@ -47,6 +47,7 @@ def dataset(
     actions: ActionSpec | None = TWO,
     length: int = 12,
     rewards: bool = True,
+    action_repeat: int = 1,
 ) -> Path:
     """Episodes of noise with a moving bright square whose place is the state; their last step pays 1."""
     rng = np.random.default_rng(seed)
@@ -65,8 +66,8 @@ def dataset(
             side = {"state": place[None].astype(np.float32)}
             reward = last.astype(float) if rewards else None
             store.add([0], frame, action, reward, first, np.array([False]), last, side)
-    about = {"env": "short/toy", "frame_stack": 2, "environment": {"image_size": size, "action_repeat": 1}}
-    write_dataset(store, folder, about)
+    environment = {"image_size": size, "action_repeat": action_repeat}
+    write_dataset(store, folder, {"env": "short/toy", "frame_stack": 2, "environment": environment})
     return folder
 
 
@@ -120,9 +121,19 @@ def test_what_the_data_were_recorded_with_wins_over_presets(tmp_path: Path, caps
     assert pretrain(tmp_path / "run", data, "method=ac", f"preset={preset}") == 0
     run = load_config(tmp_path / "run" / "config.yaml").run
     assert (run.image_size, run.action_repeat) == (32, 1)
-    assert pretrain(tmp_path / "other", data, "method=ac", "image_size=64") == 1
+    assert pretrain(tmp_path / "other", data, "method=ac", "image_size=64") == 2
     said = capsys.readouterr().err
     assert "image_size=64" in said and "recorded with image_size=32" in said and not (tmp_path / "other").exists()
+
+
+def test_datasets_of_unlike_pace_are_mixed_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [dataset(tmp_path / str(seed), seed, action_repeat=repeat) for seed, repeat in enumerate((2, 4, 2))]
+    assert pretrain(tmp_path / "run", ",".join(map(str, folders[:2]))) == 0
+    said = capsys.readouterr().out
+    assert f"note: the datasets differ in action_repeat: 2 in {folders[0]}, 4 in {folders[1]}; they are mixed" in said
+    assert said.count("note: ") == 1
+    assert pretrain(tmp_path / "same", ",".join(map(str, folders[::2]))) == 0
+    assert "note: " not in capsys.readouterr().out
 
 
 def test_atc_is_what_recorded_data_are_for_by_default(tmp_path: Path) -> None:
@@ -170,10 +181,10 @@ def test_it_starts_from_another_encoder(tmp_path: Path) -> None:
 def test_a_dataset_is_no_run_and_no_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = dataset(tmp_path / "data")
     before = sorted(data.iterdir())
-    assert pretrain(data, data, "method=atc") == 1
+    assert pretrain(data, data, "method=atc") == 2
     assert "is a dataset" in capsys.readouterr().err
     assert sorted(data.iterdir()) == before
-    assert main(["finetune", f"encoder={data}", "env=short/toy"]) == 1
+    assert main(["finetune", f"encoder={data}", "env=short/toy"]) == 2
     assert f"visrep pretrain data={data}" in capsys.readouterr().err
 
 
@@ -321,7 +332,7 @@ def test_a_collapse_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def error(capsys: Any, run_dir: Path, data: Path | str, *more: str) -> str:
-    assert pretrain(run_dir, data, *more) == 1
+    assert pretrain(run_dir, data, *more) == 2
     return str(capsys.readouterr().err)
 
 

@@ -67,6 +67,6 @@ def test_classes_of_actions_are_refused_on_line(processes: bool) -> None:
 def test_the_refusal_is_one_message(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = "env=odd_envs:FourMoves"
     own = words(tmp_path / "run", env) if command == "train" else [env, f"out={tmp_path / 'out'}", "episodes=1"]
-    assert main([command, *own]) == 1
+    assert main([command, *own]) == 2
     said = capsys.readouterr().err
     assert "takes actions Discrete(4)" in said and "Traceback" not in said

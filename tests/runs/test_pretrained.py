@@ -128,7 +128,7 @@ def test_an_encoder_file_alone(pretrained: Path, tmp_path: Path, capfd: pytest.C
     file = tmp_path / "my_encoder.safetensors"
     file.write_bytes((pretrained / "model" / "encoder.safetensors").read_bytes())
     pre = tensors(file)
-    assert main(["finetune", f"encoder={file}", *TASK, f"run_dir={tmp_path / 'bonus'}"]) == 1
+    assert main(["finetune", f"encoder={file}", *TASK, f"run_dir={tmp_path / 'bonus'}"]) == 2
     said = capfd.readouterr().err
     assert "holds only the encoder" in said and "intr_coef=0" in said and "expl_agent_" in said
     assert same(finetune(tmp_path / "no_bonus", file, "intr_coef=0")["encoder"], pre)
@@ -141,7 +141,7 @@ def test_an_agent_file_and_another_policy(pretrained: Path, tmp_path: Path, capf
     file = pretrained / "model" / "expl_agent_80.safetensors"
     pre, _ = load_module_states(file)
     assert same(finetune(tmp_path / "earlier", file)["encoder"], pre["encoder"])
-    assert main(["finetune", f"encoder={file}", *TASK, "policy=drqv2", f"run_dir={tmp_path / 'keeps'}"]) == 1
+    assert main(["finetune", f"encoder={file}", *TASK, "policy=drqv2", f"run_dir={tmp_path / 'keeps'}"]) == 2
     assert "its policy does not fit this run's" in capfd.readouterr().err
     other = finetune(tmp_path / "fresh", file, "policy=drqv2", "keep=none")
     assert same(other["encoder"], pre["encoder"]) and same(other["objective"], pre["objective"], "projector.")
@@ -274,7 +274,7 @@ def test_evaluate_refuses_before_it_plays(
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").touch()
     before = sorted(tmp_path.iterdir())
-    assert main(["evaluate", f"run={pretrained}", *(word.format(here=tmp_path) for word in words)]) == 1
+    assert main(["evaluate", f"run={pretrained}", *(word.format(here=tmp_path) for word in words)]) == 2
     said = capfd.readouterr().err
     assert says.format(here=tmp_path) in said and "Traceback" not in said
     assert sorted(tmp_path.iterdir()) == before
@@ -288,7 +288,7 @@ def test_evaluate_refuses_a_read_only_folder_before_it_plays(
 
     monkeypatch.setattr(replay_policy, "VectorEnv", lambda *_, **__: pytest.fail("it plays"))
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    assert main(["evaluate", f"run={pretrained}", f"video={tmp_path}/film.mp4"]) == 1
+    assert main(["evaluate", f"run={pretrained}", f"video={tmp_path}/film.mp4"]) == 2
     assert f"cannot write {tmp_path} (Permission denied)" in capfd.readouterr().err
 
 
@@ -315,8 +315,8 @@ def test_a_refused_command_leaves_its_directory_free(
     pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["finetune", f"encoder={pretrained}", "num_train_steps=60", f"run_dir={tmp_path / 'run'}"]
-    assert main([*words, "hidden_dim=20"]) == 1
+    assert main([*words, "hidden_dim=20"]) == 2
     assert "another architecture" in capfd.readouterr().err
-    assert main([*words, "frame_stack=2"]) == 1
+    assert main([*words, "frame_stack=2"]) == 2
     assert f"frame_stack=2, but {pretrained} was pre-trained with frame_stack=3" in capfd.readouterr().err
     assert main(words) == 0

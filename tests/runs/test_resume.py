@@ -232,7 +232,7 @@ def test_continuing_from_the_previous_checkpoint(
     blob[len(blob) // 2] ^= 1
     newest.write_bytes(blob)
     capfd.readouterr()
-    assert main(command) == 1
+    assert main(command) == 2
     said = capfd.readouterr().err
     assert str(newest) in said and "add resume=previous" in said and "agent step 160" in said
     assert main([*command, "resume=previous"]) == 0
@@ -248,7 +248,7 @@ def test_resume_never_refuses_a_run(
         _signal_at(patch, 30)
         assert main(["train", *words(tmp_path)]) == 130
     before = _files(tmp_path)
-    assert main(["train", *words(tmp_path, "resume=never")]) == 1
+    assert main(["train", *words(tmp_path, "resume=never")]) == 2
     said = capfd.readouterr().err
     assert "resume=never" in said and "resume=auto" in said
     assert _files(tmp_path) == before

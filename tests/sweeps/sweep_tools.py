@@ -30,6 +30,9 @@ if what == "fail" or (what == "fail_once" and not (folder / "tried").exists()):
     (folder / "tried").touch()
     print("it broke here", file=sys.stderr)
     sys.exit(3)
+if what == "refuse":
+    print("key seed: not a number", file=sys.stderr)
+    sys.exit(2)
 if what == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if what == "wait" and not (folder / "checkpoint").exists():

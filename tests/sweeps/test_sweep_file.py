@@ -89,7 +89,7 @@ def test_the_command_line_refuses_in_one_message(tmp_path: Path, capsys: pytest.
         ([f"file={file}", "status=maybe"], "status=maybe: expected true or false"),
         ([f"file={file}", "rerun=all"], "only rerun=changed"),
     ):
-        assert main(["sweep", *words]) == 1
+        assert main(["sweep", *words]) == 2
         said = capsys.readouterr().err
         assert said.startswith("visrep sweep: ") and part in said and "Traceback" not in said
 
@@ -155,5 +155,5 @@ def test_keys_of_commands_that_are_no_runs_are_checked_too(tmp_path: Path, capsy
         ("seed: 7", "stages[0].set, job collect/all: unknown key 'see' of collect: did you mean seed?"),
     ):
         file = sweep_file(tmp_path, CHAIN.replace(wrong, wrong.replace("s: 2", ": 2").replace("seed:", "see:")))
-        assert main(["sweep", f"file={file}"]) == 1
+        assert main(["sweep", f"file={file}"]) == 2
         assert says in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -126,9 +126,9 @@ def test_the_example_with_every_command_ends_in_its_tables(tmp_path: Path, capsy
 def test_a_real_run_that_is_refused_is_reported_with_its_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "axes: {seed: [1]}\nretries: 0\nstages:\n  - name: train\n    command: train\n    set: "
+    text = "axes: {seed: [1]}\nstages:\n  - name: train\n    command: train\n    set: "
     text += "{preset: toy_maze+tiny, seed: '${seed}', env: 'json:no_such_arena'}\n"
     assert main(["sweep", f"file={sweep_file(tmp_path, text)}"]) == 1
     said = capsys.readouterr().out
-    assert "train/seed=1: it ended with status 1" in said and "no_such_arena" in said and "Traceback" not in said
+    assert "train/seed=1: it was refused" in said and "no_such_arena" in said and "Traceback" not in said
     assert json.loads((tmp_path / "out/jobs/train/seed=1.json").read_text())["state"] == "failed"

@@ -86,6 +86,13 @@ def test_no_retry_where_none_is_wanted(tmp_path: Path) -> None:
     assert notes(tmp_path).count("pretrain/objective=proto_seed=1") == 1
 
 
+def test_a_refusal_is_not_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, what={"pretrain/objective=proto_seed=1": "refuse"}) == 1
+    assert notes(tmp_path).count("pretrain/objective=proto_seed=1") == 1
+    said = capsys.readouterr().out
+    assert "pretrain/objective=proto_seed=1: it was refused" in said and "    key seed: not a number" in said
+
+
 def test_changed_settings_are_refused_or_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path) == 0
     changed = AXES + STAGES.replace("seed: '${seed}'}", "seed: '${seed}', lr: 0.5, device: cpu}", 1)

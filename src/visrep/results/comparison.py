@@ -102,8 +102,12 @@ def _environment(env: str, runs: Sequence[_Run]) -> list[Section]:
         blocks = [_plots(groups, quantity, axis), _score_table(groups)]
         ends = {float(curve.x[-1]) for curves in groups.values() for curve in curves}
         if len(ends) > 1:
-            blocks.append(paragraph(f"Runs end at different times ({number(min(ends))} to {number(max(ends))}): final "
-                                    "values are each run's last, curves stop where a group's shortest run ends."))
+            blocks.append(
+                paragraph(
+                    f"Runs end at different times ({number(min(ends))} to {number(max(ends))}): final "
+                    "values are each run's last, curves stop where a group's shortest run ends."
+                )
+            )
         blocks += [missing(f"{label}: {quantity.label}") for label in labels if label not in groups]
         blocks += _improvement(groups)
         sections.append(Section(prefix + quantity.label, blocks))

@@ -211,8 +211,19 @@ def _introduce(offline: Offline, run: Opened) -> None:
     run.announce(offline.provenance(run))
     networks = offline.networks
     note = action_note(offline.config, networks.encoder.contract.channels, False, networks.objective)
-    if note is not None:
-        run.console.line(f"note: {note}", style="yellow")
+    for text in [*_differences(offline.datasets), *([note] if note is not None else [])]:
+        run.console.line(f"note: {text}", style="yellow")
+
+
+def _differences(datasets: list[Dataset]) -> list[str]:
+    """What sets datasets that are mixed apart in look or pace: one text per key that not all of them agree on."""
+    texts = []
+    for key in ("renderer", "camera", "action_repeat"):
+        values = [(dataset.manifest.get("environment") or {}).get(key) for dataset in datasets]
+        if len({str(value) for value in values if value is not None}) > 1:
+            each = ", ".join(f"{value} in {dataset.folder}" for value, dataset in zip(values, datasets, strict=True))
+            texts.append(f"the datasets differ in {key}: {each}; they are mixed as they are")
+    return texts
 
 
 def _loop(offline: Offline, state: RunState, run: Opened) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import psutil
 
 from visrep.console import Console
+from visrep.errors import EXIT_STATUS
 from visrep.runs.stopping import StopRequest
 from visrep.sweeps.jobs import Job, Records
 
@@ -41,6 +42,8 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def meaning(status: int) -> str:
     """An exit status in words."""
+    if status == EXIT_STATUS:
+        return "it was refused"
     if status >= 0:
         return f"it ended with status {status}"
     name = signal.Signals(-status).name

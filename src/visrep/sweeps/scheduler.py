@@ -15,6 +15,7 @@ from rich.live import Live
 
 from visrep.console import Console, format_seconds
 from visrep.data.budget import text_bytes
+from visrep.errors import EXIT_STATUS
 from visrep.runs.stopping import StopRequest
 from visrep.sweeps.display import overview, tail
 from visrep.sweeps.jobs import Job, Records, Work
@@ -180,7 +181,7 @@ class Scheduler:
         late = f"stopped after {format_seconds(took)}, its limit" if work.stop_at is not None else ""
         work.reason = late or meaning(status)
         self.records.write(job, "failed", status=status, reason=work.reason, seconds=work.seconds)
-        work.state = "waiting" if work.tries <= self.retries else "failed"
+        work.state = "waiting" if work.tries <= self.retries and status != EXIT_STATUS else "failed"
         self._say(f"{'died:' if work.state == 'waiting' else 'failed:'} {job.name}, {work.reason}", "yellow")
 
     # -- stopping -----------------------------------------------------------------------------------------------------
