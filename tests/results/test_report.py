@@ -122,6 +122,24 @@ def test_a_complete_run_gives_a_complete_page(tmp_path: Path) -> None:
     assert page.tags.count("video") == 4 and page.tags.count("img") == 3
 
 
+def test_probes_of_the_encoder_are_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    before, _ = read(report_run(run))
+    for dataset in ("walks", "jumps"):
+        figures.save(figures.frame_sheet(np.zeros((2, 8, 8, 3), np.uint8)), run / "probe" / dataset / "probe.png")
+    text, page = read(report_run(run))
+    assert ">Probes<" in text and "Probes" not in before and page.tags.count("img") == 2
+    assert text.index("Probes on jumps; all: probe/jumps/probe.md") < text.index("Probes on walks; ")
+
+
+def test_a_run_without_events_says_none(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    kept = [line for line in (run / "metrics.jsonl").read_text().splitlines() if json.loads(line)["kind"] != "event"]
+    (run / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    text, _ = read(report_run(run))
+    assert ">none<" in text and "events: not recorded" not in text
+
+
 def test_what_a_run_did_not_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "provenance.json").write_text("{}")
     text, _ = read(report_run(tmp_path))

@@ -46,8 +46,8 @@ Rows = list[dict[str, Any]]
 def report_run(run_dir: Path) -> Path:
     """Build ``run_dir/report.html`` from the files of a run and return its path.
 
-    Reads config.yaml, provenance.json, metrics.jsonl (or train.csv and eval.csv), figures/ and video/; each may be
-    missing.
+    Reads config.yaml, provenance.json, metrics.jsonl (or train.csv and eval.csv), probe/, figures/ and video/; each may
+    be missing.
 
     Raises:
         UserError: there is no such directory, or a file in it is damaged.
@@ -67,6 +67,7 @@ def report_run(run_dir: Path) -> Path:
         Section("Summary", [_summary(rows), *_provenance(run_dir)]),
         *([Section("Learning", _learning(rows, axis, marks))] if acted else []),
         Section("Inside the learner", _metric_plots(rows, axis, marks)),
+        *([Section("Probes", probes)] if (probes := _probes(run_dir)) else []),
         Section("Pictures", run_pictures(run_dir)),
         *([Section("Videos", run_videos(run_dir))] if acted else []),
         Section("Events", _events(rows)),
@@ -256,6 +257,15 @@ def run_pictures(run_dir: Path) -> list[str]:
     return [gallery(blocks), *notes] if blocks or notes else [missing("pictures (figures/)")]
 
 
+def _probes(run_dir: Path) -> list[str]:
+    """The figures that ``visrep probe`` left in the run directory, one per dataset; nothing where it was not asked."""
+    blocks = []
+    for path in sorted((run_dir / "probe").glob("*/probe.png")):
+        dataset = path.parent.name
+        blocks.append(picture(path.read_bytes(), path.suffix, f"Probes on {dataset}; all: probe/{dataset}/probe.md"))
+    return [gallery(blocks)] if blocks else []
+
+
 def run_videos(run_dir: Path) -> list[str]:
     """Blocks with a few of a run's evaluation videos, the first and the last among them."""
     files = sorted((run_dir / "video").glob("*.mp4"), key=lambda p: (not p.stem.isdigit(), p.stem.zfill(20)))
@@ -278,7 +288,7 @@ def run_videos(run_dir: Path) -> list[str]:
 def _events(rows: Rows) -> list[str]:
     events = _of(rows, "event")
     if not events:
-        return [missing("events")]
+        return [paragraph("none") if rows else missing("events")]
     axis = axis_of(rows)
     lines = [(f"{row[axis]:,}", format_seconds(row["seconds"]), str(row["message"])) for row in events]
     shown = lines if len(lines) <= 40 else [*lines[:20], ("…", "…", f"{len(lines) - 40} more"), *lines[-20:]]
