@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/visrep demo
 
 test: install
-	$(BIN)/ruff check src tests benchmarks train.py
+	$(BIN)/ruff check src tests benchmarks examples train.py
 	$(BIN)/mypy
 	@# one torch thread per worker: more would only wait for each other
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
