@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,13 +70,17 @@ def _latent_replay() -> list[tuple[str, str, str]]:
     if results is None:
         return []
     link = "[latent_replay](benchmarks/latent_replay/results.md)"
-    lines = []
+    batch, ratios, products = results["setup"]["batch_size"], defaultdict(list), {}
     for policy, rows in results["results"].items():
+        policy, _, precision = policy.rpartition(", ")
         pixels, latents = rows["pixels"], rows["latents fp16"]
-        ratio = pixels["medians"]["update"] / latents["medians"]["update"]
-        batch = results["setup"]["batch_size"]
-        what = f"update from stored latents (fp16) over pixels with a frozen encoder, batch {batch}, {policy}"
-        lines.append((what, f"{ratio:.1f}×", link))
+        ratios[policy].append(f"{precision} {pixels['medians']['update'] / latents['medians']['update']:.1f}×")
+        products[policy] = pixels["gflop"] / latents["gflop"]
+    lines = [
+        (f"update from stored latents (fp16) over pixels with a frozen encoder, batch {batch}, {policy}",
+         f"{', '.join(found)}; products counted: {products[policy]:.1f}×", link)
+        for policy, found in ratios.items()
+    ]  # fmt: skip
     figure = f"{latents['step_bytes'] / 1000:.1f} kB / {pixels['step_bytes'] / 1000:.1f} kB"
     return [*lines, ("replay memory per agent step, latents (fp16) / frames", figure, link)]
 
