@@ -80,12 +80,9 @@ class ToyWorld:
         return step
 
     def _begin(self, first: FirstRows) -> None:
-        """First rows of episodes: no action led to them, and no reward came with them."""
-        no, side = np.zeros(len(first.lanes), bool), self._side(first)
+        """First rows of episodes."""
         self.stacker.begin(first.lanes, first.frames)
-        self.store.add(
-            first.lanes, first.frames, np.zeros((len(no), self.actions.dim)), no.astype(float), ~no, no, no, side
-        )
+        self.store.begin(first.lanes, first.frames, self._side(first))
 
     def _side(self, rows: VectorStep | FirstRows) -> dict[str, NDArray[np.floating[Any]]]:
         assert rows.state is not None, "the toy shows its state"

@@ -46,6 +46,19 @@ def test_discrete_actions_keep_their_type() -> None:
     assert actions.dtype == np.int64 and actions.tolist() == [[0], [5]]
 
 
+@pytest.mark.parametrize(("actions", "rewards"), [(ActionSpec(2), True), (ActionSpec(1, 3), True), (None, False)])
+def test_first_rows_have_no_past(actions: ActionSpec | None, rewards: bool) -> None:
+    store = FrameStore(StoreSpec((1, 2, 2), actions, {"state": (1,)}, rewards=rewards), capacity=8, lanes=3)
+    frames = np.arange(8, dtype=np.uint8).reshape(2, 1, 2, 2)
+    store.begin([2, 0], frames, {"state": np.array([[5.0], [6.0]])})
+    assert store.rows == 2 and store.transitions == 0
+    assert store.read("image", [2, 0], [0, 0]).tolist() == frames.tolist()
+    assert store.read("state", [2, 0], [0, 0]).tolist() == [[5.0], [6.0]]
+    assert store.read("is_first", [2, 0], [0, 0]).all() and not store.read("is_last", [2, 0], [0, 0]).any()
+    for name in ("action", "reward"):
+        assert name not in store.columns or not store.read(name, [2, 0], [0, 0]).any()
+
+
 def test_wrong_rows_are_refused() -> None:
     store = FrameStore(StoreSpec((1, 2, 2), ActionSpec(1)), capacity=8, lanes=2)
     frame = np.zeros((1, 1, 2, 2), np.uint8)

@@ -193,6 +193,14 @@ class FrameStore:
         assert host is not None
         return host[:, 0].view(np.int32)
 
+    def begin(
+        self, lanes: ArrayLike, frames: NDArray[Any], side: dict[str, NDArray[np.floating]] | None = None
+    ) -> None:
+        """Append first rows of episodes, to which no action led and with which no reward came; arguments of ``add``."""
+        count, actions = len(frames), self.spec.actions
+        no, reward = np.zeros(count, bool), np.zeros(count) if self.spec.rewards else None
+        self.add(lanes, frames, None if actions is None else np.zeros((count, actions.dim)), reward, ~no, no, no, side)
+
     def add(
         self,
         lanes: ArrayLike,

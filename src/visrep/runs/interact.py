@@ -160,18 +160,9 @@ def _update_objective(rig: Rig) -> None:
 
 
 def _begin_episodes(rig: Rig, first: FirstRows) -> None:
-    count = len(first.lanes)
     rig.stacker.begin(first.lanes, first.frames)
-    rig.store.add(
-        first.lanes,
-        rig.recorder.rows(rig.stacker, first.lanes, first.frames),
-        np.zeros((count, rig.envs.action_dim), dtype=np.float32),
-        np.zeros(count, dtype=np.float32),
-        np.ones(count, dtype=bool),
-        np.zeros(count, dtype=bool),
-        np.zeros(count, dtype=bool),
-        _side(first.state),
-    )
+    rows = rig.recorder.rows(rig.stacker, first.lanes, first.frames)
+    rig.store.begin(first.lanes, rows, _side(first.state))
     rig.monitor.visited(first.state)
 
 
